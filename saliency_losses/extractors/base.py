@@ -1,0 +1,100 @@
+"""What an extractor is: a model, inputs and classes in; the model's output and a saliency map out."""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from saliency_losses.registry import Registry
+
+__all__ = ["Explanation", "Run", "SaliencyExtractor", "call_model", "detached", "full_precision", "gradients_on"]
+
+Run = Callable[[nn.Module, Any], Any]
+
+
+class Explanation(NamedTuple):
+    r"""What one forward pass gave: the model's output, untouched, and where it looked.
+
+    Attributes:
+        output: Whatever the model returned.
+        saliency: Raw, signed map of shape (B, \*s), or (B, K, \*s) where K classes were explained; on the
+            graph while grad mode is on.
+    """
+
+    output: Any
+    saliency: Tensor
+
+
+class SaliencyExtractor(nn.Module, ABC):
+    """Finds where a model looks, in the same forward pass that gives its output.
+
+    Extractors are configuration: they hold no model and no state of a call, so they print, pickle and can be
+    shared. Implement :meth:`forward`; use :func:`torch.autograd.grad` (never ``backward``, ``eval``, ``.data`` or
+    ``.detach`` on what the map depends on), and leave no hook behind.
+
+    Attributes:
+        order: 1 where the map is a function of activations and weights; 2 where it holds a gradient, so that
+            training through it differentiates the model twice.
+        maps_per_sample: Whether ``classes`` of shape (B, K) is understood.
+    """
+
+    order: int
+    maps_per_sample: ClassVar[bool] = True
+
+    @abstractmethod
+    def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
+        """The model's output and its map.
+
+        Args:
+            model: The model to explain.
+            inputs: What the model takes: a tensor, a tuple or list (positional) or a mapping (keywords).
+            classes: Which class each map explains, (B,) or (B, K) integers; float (B, C) weighs the logits
+                (soft labels); ``None`` explains the predicted class.
+            run: Calls the model; :func:`call_model` by default.
+        """
+
+
+EXTRACTORS: Registry[SaliencyExtractor] = Registry("extractor", SaliencyExtractor)
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call the model: a mapping is keywords, a tuple or list is positional, anything else the one argument.
+
+    Example:
+        >>> call_model(nn.Bilinear(2, 3, 1), (torch.ones(4, 2), torch.ones(4, 3))).shape
+        torch.Size([4, 1])
+    """
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+def detached(tree: Any) -> Any:
+    """The same pytree with its tensors off the graph."""
+    return pytree.tree_map_only(Tensor, Tensor.detach, tree)
+
+
+@contextmanager
+def full_precision(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """The tensors in at least float32, for arithmetic that autocast must not touch."""
+    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        yield [tensor.to(dtype) for tensor in tensors]
+
+
+@contextmanager
+def gradients_on() -> Iterator[Callable[[Any], Any]]:
+    """Grad mode, also inside ``no_grad`` or ``inference_mode``.
+
+    Yields:
+        A function that makes a pytree's tensors usable here: those born in inference mode are cloned.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield lambda tree: pytree.tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, tree)

@@ -1,0 +1,144 @@
+"""Which number a map explains: the score, linear in the logits unless the caller brings a function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["Score", "check_score", "class_weights", "find_logits", "scores"]
+
+Score = Literal["true", "predicted", "contrast"] | int | Callable[[Any, Any], Tensor]
+
+
+def check_score(score: Score) -> Score:
+    """``score`` itself, if it is one.
+
+    Raises:
+        ValueError: It is neither a known name, nor a class index, nor a callable.
+    """
+    if score in ("true", "predicted", "contrast") or callable(score):
+        return score
+    if isinstance(score, int) and not isinstance(score, bool) and score >= 0:
+        return score
+    raise ValueError(
+        f"score must be 'true', 'predicted', 'contrast', a class index or a callable(output, targets) -> (B,), "
+        f"got {score!r}."
+    )
+
+
+def find_logits(output: Any) -> Tensor | None:
+    """The logits (B, C), or (B,) for one logit: the output itself, or its entry ``logits``; else ``None``.
+
+    Example:
+        >>> find_logits({"logits": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3])
+    """
+    if not isinstance(output, Tensor):
+        output = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return output if isinstance(output, Tensor) and output.ndim in (1, 2) else None
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits as (B, C); one logit is (B, 1).
+
+    Raises:
+        ValueError: The output holds none; the message says to bring a ``score`` callable.
+    """
+    logits = find_logits(output)
+    if logits is None:
+        got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"The model returned {got}, expected logits of shape (B, C) or an output with an entry 'logits'. "
+            "Say which number the map explains: score=lambda output, targets: ... of shape (B,)."
+        )
+    return logits if logits.ndim == 2 else logits.unsqueeze(1)
+
+
+def scores(score: Score, output: Any, classes: Any) -> Tensor:
+    """The explained numbers: (B,), or (B, K) for ``classes`` of shape (B, K).
+
+    Raises:
+        ValueError: The output holds no logits, the classes do not fit them, or the callable's result is not
+            one number per sample.
+    """
+    if callable(score):
+        value = score(output, classes)
+        if not isinstance(value, Tensor) or value.ndim not in (1, 2):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"score(output, targets) must return a tensor of shape (B,) or (B, K), got {got}.")
+        return value
+    logits = logits_of(output)
+    weights = class_weights(score, logits, classes)
+    return (weights * (logits if weights.ndim == 2 else logits.unsqueeze(1))).sum(-1)
+
+
+def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tensor:
+    """The constant weights (B, C), or (B, K, C), with which a named score sums the logits.
+
+    A one-logit head stands for two classes: its logit speaks for class 1 and, negated, for class 0.
+
+    Args:
+        score: A name or a class index.
+        logits: (B, C).
+        classes: (B,) or (B, K) integers, (B, C) float weights, or ``None`` for the predicted class.
+
+    Example:
+        >>> class_weights("contrast", torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
+        tensor([[ 1.,  0., -1.]])
+    """
+    logits = logits.detach()
+    batch, count = logits.shape
+    predicted = logits.argmax(1) if count > 1 else (logits[:, 0] > 0).long()
+    several = isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
+    if classes is not None and several and score not in ("true", "contrast"):
+        raise ValueError(f"classes of shape {tuple(classes.shape)} need score='true' or 'contrast', not {score!r}.")
+    if isinstance(score, int):
+        if score >= max(count, 2):
+            raise ValueError(f"score={score} names a class, but the model has {max(count, 2)} classes.")
+        classes = torch.full_like(predicted, score)
+    elif score == "predicted" or classes is None:
+        classes = predicted
+    classes = _checked(classes, batch, count)
+    if count == 1:
+        return (2.0 * classes.to(logits.dtype) - 1.0).unsqueeze(-1)
+    weights = classes if classes.is_floating_point() else F.one_hot(classes, count)
+    weights = weights.to(logits.dtype)
+    if score == "contrast":
+        best, second = (F.one_hot(index, count) for index in logits.topk(2).indices.unbind(1))
+        if weights.ndim == 3:
+            best, second = best.unsqueeze(1), second.unsqueeze(1)
+        on_best = (weights * best).sum(-1, keepdim=True)
+        weights = weights - (weights.sum(-1, keepdim=True) - on_best) * best - on_best * second
+    return weights
+
+
+def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
+    """The classes as (B,), (B, K) or, where float, (B, C); (B,) for one logit."""
+    if not isinstance(classes, Tensor):
+        raise TypeError(f"The explained classes must be a tensor, got {type(classes).__name__}.")
+    kinds = max(count, 2)
+    if classes.is_floating_point():
+        if count == 1 and classes.shape in ((batch,), (batch, 1)):
+            classes = classes.reshape(batch)
+            if classes.device.type == "cpu" and not bool(((classes >= 0) & (classes <= 1)).all()):
+                raise ValueError("Targets of a one-logit model must lie in [0, 1].")
+            return classes
+        if classes.shape == (batch, count) and count > 1:
+            return classes
+        raise ValueError(
+            f"Float classes weigh the logits and must have shape ({batch}, {count}), got {tuple(classes.shape)}; "
+            "class indices must be integers (.long())."
+        )
+    if classes.dtype == torch.bool:
+        raise TypeError("The explained classes are bool; use integers (.long()) or float weights (.float()).")
+    if classes.ndim not in (1, 2) or classes.shape[0] != batch:
+        raise ValueError(f"Expected class indices of shape ({batch},) or ({batch}, K), got {tuple(classes.shape)}.")
+    if classes.device.type == "cpu" and classes.numel():
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= kinds:
+            raise ValueError(
+                f"Class indices must lie in 0..{kinds - 1} (the model has {kinds} classes), got {low}..{high}."
+            )
+    return classes.long()
