@@ -1,0 +1,33 @@
+"""Train networks to look where people look: saliency-guided losses for PyTorch."""
+
+from saliency_losses import divergences, extractors, testing
+from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
+from saliency_losses.extractors import (
+    Explanation,
+    SaliencyExtractor,
+    create_extractor,
+    list_extractors,
+    list_layers,
+    register_extractor,
+)
+from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Divergence",
+    "Explanation",
+    "LossOutput",
+    "SaliencyExtractor",
+    "SaliencyGuidedLoss",
+    "create_divergence",
+    "create_extractor",
+    "divergences",
+    "extractors",
+    "list_divergences",
+    "list_extractors",
+    "list_layers",
+    "register_divergence",
+    "register_extractor",
+    "testing",
+]

@@ -1,0 +1,72 @@
+"""What changes when several processes train one model."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["check_synchronised", "check_wrappers", "is_distributed", "summed_over_ranks", "world_size"]
+
+
+def is_distributed() -> bool:
+    """Whether more than one process trains."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world_size() -> int:
+    """How many processes train."""
+    return dist.get_world_size()
+
+
+def summed_over_ranks(counts: Tensor) -> Tensor:
+    """The sum over all ranks; every rank must call it."""
+    dist.all_reduce(counts)
+    return counts
+
+
+def check_wrappers(model: nn.Module, order: int) -> None:
+    """Refuse wrappers through which a map cannot be trained.
+
+    Raises:
+        RuntimeError: ``DataParallel`` over several devices, or a map of order 2 through
+            ``DistributedDataParallel(model, static_graph=True)``.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
+            raise RuntimeError(
+                "nn.DataParallel runs replicas of the model, which no map can be taken from. Use "
+                "DistributedDataParallel around the loss: DDP(SaliencyGuidedLoss(model, ...))."
+            )
+        if order > 1 and isinstance(module, DistributedDataParallel) and module.static_graph:
+            raise RuntimeError(
+                "A gradient map through DistributedDataParallel(model, static_graph=True) leaves every rank with its "
+                "own gradients. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
+                "static_graph=True), drop static_graph, or use extractor='cam'."
+            )
+
+
+def check_synchronised(model: nn.Module) -> None:
+    """Refuse to train a model whose gradients no wrapper synchronises.
+
+    Raises:
+        RuntimeError: Several processes train, and neither the loss nor the model is wrapped.
+    """
+    if not is_distributed() or getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
+        return
+    if any(_synchronises(module) for module in model.modules()) or _sharded(model.parameters()):
+        return
+    raise RuntimeError(
+        "torch.distributed is initialised with more than one process, but nothing synchronises the gradients of this "
+        "loss: it holds the bare model. Wrap the loss, DDP(SaliencyGuidedLoss(model, ...)), or give it the wrapped "
+        "model. If you average the gradients yourself, or train apart on purpose, pass gradient_sync='manual'."
+    )
+
+
+def _synchronises(module: nn.Module) -> bool:
+    return isinstance(module, DistributedDataParallel) or type(module).__name__ == "FullyShardedDataParallel"
+
+
+def _sharded(parameters: Iterable[Tensor]) -> bool:
+    return any(type(parameter.data) is not torch.Tensor for parameter in parameters)

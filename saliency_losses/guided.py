@@ -1,0 +1,323 @@
+"""The saliency-guided loss: one forward pass of the model, two terms, one number."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from saliency_losses.distributed import (
+    check_synchronised,
+    check_wrappers,
+    is_distributed,
+    summed_over_ranks,
+    world_size,
+)
+from saliency_losses.divergences.base import DIVERGENCES, Divergence
+from saliency_losses.extractors.base import EXTRACTORS, Explanation, Run, SaliencyExtractor, call_model
+from saliency_losses.extractors.gradient import reaches_parameter
+from saliency_losses.human import HumanMaps, check_values, read_human, resize
+from saliency_losses.task import TaskLoss, check_weights, task_term
+from saliency_losses.weighting import Additive, Convex, Weighting
+
+__all__ = ["Denominator", "LossOutput", "SaliencyGuidedLoss"]
+
+Denominator = Literal["annotated", "batch", "sum"] | float
+
+_CHECKED_CALLS = 10
+
+
+class LossOutput(NamedTuple):
+    r"""What a guided step gives; a pytree.
+
+    Attributes:
+        loss: To call ``backward`` on.
+        task_loss: The task's term, not weighted.
+        saliency_loss: The saliency's term, not weighted; one value per map under ``reduction="none"``.
+        output: What the model returned.
+        model_saliency: The model's maps, raw and off the graph, (B, \*s) or (B, K, \*s); ``None`` if none was taken.
+        parts: The saliency term by divergence, off the graph.
+    """
+
+    loss: Tensor
+    task_loss: Tensor
+    saliency_loss: Tensor
+    output: Any
+    model_saliency: Tensor | None
+    parts: dict[str, Tensor]
+
+
+class SaliencyGuidedLoss(nn.Module):
+    r"""A task loss plus the divergence between where the model looks and where people look.
+
+    .. math:: L = \alpha\, L_{task} + (1 - \alpha)\, \frac{1}{|A|} \sum_{b \in A} D(S_b, H_b)
+
+    over the annotated maps A. The loss holds the model, so that wrappers and optimisers see its parameters; the
+    model itself stays as it was. A batch without a map has saliency term 0 and the same alpha.
+
+    Args:
+        model: Any module.
+        extractor: Finds where it looks: a name or an instance.
+        divergence: Compares the maps: a name or an instance.
+        alpha: Share of the task, in [0, 1]; 0.5 unless ``saliency_weight`` is given. It scales the task's gradient
+            too, so a small alpha also lowers the task's learning rate.
+        saliency_weight: Instead of alpha: ``task + saliency_weight * saliency``.
+        task_loss: ``(output, targets)`` to a scalar, or to one value per sample, (B,); by default
+            :func:`~saliency_losses.task.cross_entropy`.
+        denominator: What the sum over annotated maps is divided by: ``"annotated"`` (their number), ``"batch"`` (the
+            number of maps, annotated or not), ``"sum"`` (one), or a number. In grad mode under ``torch.distributed``
+            counts and numbers are those of all processes together.
+        reduction: ``"mean"``, or ``"none"`` for one loss per sample and one saliency value per map.
+        forward: ``(model, inputs)`` to the output, where :func:`~saliency_losses.extractors.call_model` does not do.
+        check_values: Whether values of human maps are checked (finite, not negative). By default on each call for
+            tensors on the CPU, and on the first 10 calls elsewhere, since it waits for the device.
+        gradient_sync: ``"manual"`` allows several processes to train without a wrapper that averages gradients.
+
+    Raises:
+        ValueError: An unknown name or option, or both alpha and ``saliency_weight``.
+        TypeError: A part is of the wrong kind.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> guided = SaliencyGuidedLoss(net, extractor="cam", divergence="mse", alpha=0.5)
+        >>> images, labels, human_saliency = torch.rand(4, 3, 9, 9), torch.tensor([0, 1, 1, 0]), torch.rand(4, 9, 9)
+        >>> out = guided(images, labels, human_saliency)
+        >>> out.loss.backward()
+        >>> out.model_saliency.shape
+        torch.Size([4, 7, 7])
+
+    Reference:
+        Boyd et al., CYBORG: Blending Human Saliency Into the Loss Improves Deep Learning, WACV 2023.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        extractor: str | SaliencyExtractor = "cam",
+        divergence: str | Divergence = "mse",
+        *,
+        alpha: float | None = None,
+        saliency_weight: float | None = None,
+        task_loss: TaskLoss | None = None,
+        denominator: Denominator = "annotated",
+        reduction: Literal["mean", "none"] = "mean",
+        forward: Run | None = None,
+        check_values: bool | None = None,
+        gradient_sync: Literal["wrapper", "manual"] = "wrapper",
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
+        if alpha is not None and saliency_weight is not None:
+            raise ValueError("alpha and saliency_weight exclude each other; give one.")
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
+        if gradient_sync not in ("wrapper", "manual"):
+            raise ValueError(f"gradient_sync must be 'wrapper' or 'manual', got {gradient_sync!r}.")
+        self.model = model
+        self.extractor = EXTRACTORS.resolve(extractor)
+        self.divergence = DIVERGENCES.resolve(divergence)
+        self.weighting: Weighting = (
+            Convex(0.5 if alpha is None else alpha) if saliency_weight is None else Additive(saliency_weight)
+        )
+        self.task_loss = task_loss
+        self.denominator = _check_denominator(denominator)
+        self.reduction = reduction
+        self.run = forward
+        self.check_values = check_values
+        self.gradient_sync = gradient_sync
+        self._calls = 0
+        self._warned_of_empty = False
+
+    def forward(
+        self,
+        images: Any,
+        targets: Any,
+        human_saliency: Tensor | None,
+        *,
+        annotated: Tensor | None = None,
+        classes: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        denominator: Denominator | None = None,
+    ) -> LossOutput:
+        r"""One guided step: the loss and what it is made of.
+
+        Args:
+            images: What the model takes: a tensor, a tuple or list (positional) or a mapping (keywords).
+            targets: What the task loss takes; by default class indices (B,) or probabilities (B, C).
+            human_saliency: (B, \*S) or (B, 1, \*S), at any size; (B, K, \*S) for ``classes`` of shape (B, K). Float,
+                uint8 (scaled from 0..255) or bool. ``None`` means that no sample has a map.
+            annotated: Which samples have a map, (B,); which maps exist, (B, K); or which pixels are known, in the shape
+                of the maps. All by default. What is not annotated may hold anything.
+            classes: Which class each map explains, (B,) or (B, K); the targets by default.
+            sample_weight: Factor for each sample's terms, both of them, (B,).
+            denominator: Instead of the loss's own, for this call. To accumulate gradients over n steps whose losses are
+                divided by n, pass the number of annotated maps in all of them, divided by n.
+
+        Raises:
+            ValueError: Something does not fit; the message says what was expected.
+            TypeError: Something is of the wrong type.
+            RuntimeError: The map cannot be trained through; the message says why and what to do.
+        """
+        batch = _batch_size(images)
+        training = torch.is_grad_enabled()
+        several = _is_several(classes)
+        if not self.weighting.needs_saliency:
+            return self._task_alone(self._call(images), targets, sample_weight)
+        if training:
+            check_wrappers(self.model, self.extractor.order)
+            if self.gradient_sync == "wrapper":
+                check_synchronised(self.model)
+        if human_saliency is None:
+            output = self._call(images)
+            maps = classes.numel() if several and classes is not None else batch
+            self._divisor(denominator, next(_tensors((output, images))).new_zeros(()), maps)
+            return self._task_alone(output, targets, sample_weight)
+        output, saliency = self._explain(self.model, images, _as_classes(targets) if classes is None else classes)
+        if training and not reaches_parameter(saliency):
+            raise RuntimeError(
+                f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
+                "anything: what it depends on is frozen (requires_grad=False). Unfreeze parameters, choose a layer "
+                "above trainable ones, or evaluate under torch.no_grad()."
+            )
+        human = read_human(human_saliency, annotated, saliency, several)
+        self._check_values(human, saliency, several, annotated is None)
+        values = self._compare(saliency, human, several, annotated is not None)
+        if sample_weight is not None:
+            weight = check_weights(sample_weight, len(values)).to(values.dtype)
+            values = values * (weight.unsqueeze(1) if several else weight)
+        per_sample = self.reduction == "none"
+        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=per_sample)
+        found = human.annotated.view_as(values)
+        mean = values.sum() / self._divisor(denominator, found.sum(), found.numel())
+        if per_sample:
+            term = values.sum(1) / found.sum(1).clamp_min(1) if several else values
+        else:
+            term = values = mean
+        return LossOutput(
+            self.weighting(task, term), task, values, output, saliency.detach(), self._parts(mean.detach())
+        )
+
+    def explain(self, images: Any, classes: Tensor | None = None, *, model: nn.Module | None = None) -> Tensor:
+        r"""The model's maps without a loss.
+
+        Args:
+            images: What the model takes.
+            classes: Which class each map explains, (B,) or (B, K); the predicted class by default.
+            model: Another model than the one that trains, such as an average of its weights.
+
+        Returns:
+            Raw, signed maps (B, \*s) or (B, K, \*s); on the graph while grad mode is on.
+        """
+        _batch_size(images)
+        return self._explain(self.model if model is None else model, images, classes).saliency
+
+    def extra_repr(self) -> str:
+        """The options that no part prints."""
+        return f"denominator={self.denominator!r}, reduction={self.reduction!r}"
+
+    def _call(self, images: Any) -> Any:
+        return (self.run or call_model)(self.model, images)
+
+    def _explain(self, model: nn.Module, images: Any, classes: Any) -> Explanation:
+        if _is_several(classes) and not self.extractor.maps_per_sample:
+            raise ValueError(
+                f"{self.extractor} gives one map per sample; classes of shape (B, K) need another extractor."
+            )
+        options = {} if self.run is None else {"run": self.run}
+        explanation: Explanation = self.extractor(model, images, classes, **options)
+        return explanation
+
+    def _check_values(self, human: HumanMaps, saliency: Tensor, several: bool, all_annotated: bool) -> None:
+        self._calls += 1
+        check = self.check_values
+        if check is None:
+            check = saliency.device.type == "cpu" or self._calls <= _CHECKED_CALLS
+        if check:
+            warn = all_annotated and self.divergence.empty_is_suspicious and not self._warned_of_empty
+            per_sample = saliency.shape[1] if several else None
+            warned = check_values(human, self.divergence.human_range, per_sample, warn_empty=warn)
+            self._warned_of_empty = self._warned_of_empty or warned
+
+    def _compare(self, saliency: Tensor, human: HumanMaps, several: bool, partial: bool) -> Tensor:
+        """The divergence of each pair of maps, zero where there is no human map: (B,) or (B, K)."""
+        flat = saliency.flatten(0, 1) if several else saliency
+        maps, known = resize(human, tuple(flat.shape[1:]))
+        if known is None and partial and self.divergence.scope == "batch":
+            known = human.annotated.view(-1, *[1] * (maps.ndim - 1)).expand_as(maps).to(maps.dtype)
+        values: Tensor = self.divergence(flat, maps, known)
+        if values.shape != (len(flat),):
+            raise ValueError(
+                f"{self.divergence} returned shape {tuple(values.shape)}, expected one value per map, ({len(flat)},)."
+            )
+        values = torch.where(human.annotated, values, 0.0)
+        return values.view(saliency.shape[:2]) if several else values
+
+    def _task_alone(self, output: Any, targets: Any, sample_weight: Tensor | None) -> LossOutput:
+        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=self.reduction == "none")
+        nothing = torch.zeros_like(task)
+        return LossOutput(
+            self.weighting(task, nothing), task, nothing, output, None, self._parts(nothing.detach().sum())
+        )
+
+    def _parts(self, value: Tensor) -> dict[str, Tensor]:
+        return {DIVERGENCES.name_of(self.divergence): value}
+
+    def _divisor(self, denominator: Denominator | None, annotated: Tensor, maps: int) -> Tensor | float:
+        """What the sum over this process's maps is divided by.
+
+        Wrappers average gradients over processes, so the count of all processes is divided by their number.
+
+        Args:
+            denominator: For this call.
+            annotated: How many of this process's maps are annotated.
+            maps: How many there are.
+        """
+        chosen = self.denominator if denominator is None else _check_denominator(denominator)
+        together = torch.is_grad_enabled() and is_distributed()
+        ranks = world_size() if together else 1
+        if not isinstance(chosen, str):
+            return chosen / ranks
+        if chosen == "sum":
+            return 1.0 / ranks
+        count = annotated.float() if chosen == "annotated" else torch.full_like(annotated, maps, dtype=torch.float32)
+        return (summed_over_ranks(count) if together else count).clamp_min(1.0) / ranks
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _batch_size(images: Any) -> int:
+    sizes = [len(tensor) for tensor in _tensors(images) if tensor.ndim]
+    if 0 in sizes:
+        raise ValueError("The batch is empty; skip it (a DataLoader with drop_last=True gives none).")
+    return sizes[0] if sizes else 1
+
+
+def _is_several(classes: Any) -> bool:
+    """Whether the classes ask for K maps per sample: integers (B, K)."""
+    return isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
+
+
+def _as_classes(targets: Any) -> Any:
+    """The targets as classes to explain; several classes per sample must be asked for by ``classes``."""
+    if not _is_several(targets):
+        return targets
+    if targets.shape[1] == 1:
+        return targets.flatten()
+    raise ValueError(
+        f"Integer targets of shape {tuple(targets.shape)} do not say which class each map explains; pass classes= "
+        "(indices (B,) or (B, K)), or float targets (B, C), which weigh the logits."
+    )
+
+
+def _check_denominator(denominator: Denominator) -> Denominator:
+    if isinstance(denominator, str):
+        known = denominator in ("annotated", "batch", "sum")
+    else:
+        known = isinstance(denominator, (int, float)) and not isinstance(denominator, bool) and denominator > 0
+    if not known:
+        raise ValueError(f"denominator must be 'annotated', 'batch', 'sum' or a positive number, got {denominator!r}.")
+    return denominator

@@ -1,0 +1,180 @@
+"""What a human map says, brought to the shape and size of the model's map."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["HumanMaps", "check_values", "read_human", "resize"]
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class HumanMaps(NamedTuple):
+    r"""Human maps, one per map of the model.
+
+    Attributes:
+        maps: (M, \*S), float, with zeros where nothing is known; M is B, or B * K.
+        annotated: Whether there is a map at all, (M,) bool.
+        known: Which pixels are known, (M, \*S) bool, or ``None`` where all pixels of annotated maps are.
+    """
+
+    maps: Tensor
+    annotated: Tensor
+    known: Tensor | None
+
+
+def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bool) -> HumanMaps:
+    r"""Human maps and annotations in any accepted form, checked against the model's maps.
+
+    Args:
+        human: (B, \*S) or (B, 1, \*S), or (B, K, \*S) for K maps per sample; float, uint8 (scaled from 0..255) or
+            bool.
+        annotated: ``None``; (B,) or (B, K): is there a map; or the shape of the human maps: is the pixel known.
+        saliency: The model's maps, (B, \*s) or (B, K, \*s).
+        maps_per_sample: Whether there is an axis K.
+
+    Raises:
+        TypeError: A dtype that is not accepted.
+        ValueError: A shape or device that does not fit; the message says what was expected.
+    """
+    if not isinstance(human, Tensor):
+        raise TypeError(f"human_saliency must be a tensor or None, got {type(human).__name__}.")
+    batch = len(saliency)
+    lead = tuple(saliency.shape[: 2 if maps_per_sample else 1])
+    rank = saliency.ndim - len(lead)
+    form = f"({', '.join(map(str, lead))}, {'*S of ' + str(rank) + ' axes'})"
+    if human.device != saliency.device:
+        raise ValueError(
+            f"human_saliency is on {human.device}, the model's map on {saliency.device}; move it: "
+            "human_saliency.to(images.device)."
+        )
+    if len(human) != batch:
+        raise ValueError(f"human_saliency has {len(human)} maps, but the batch has {batch} samples.")
+    if not maps_per_sample and human.ndim == rank + 2 and human.shape[1] == 1:
+        human = human.squeeze(1)
+    if human.ndim != rank + len(lead) or tuple(human.shape[: len(lead)]) != lead or 0 in human.shape:
+        extra = "" if maps_per_sample else f", ({batch}, 1, ...) or, with classes of shape (B, K), ({batch}, K, ...)"
+        raise ValueError(
+            f"human_saliency has shape {tuple(human.shape)}, expected {form}{extra}: the model's map has shape "
+            f"{tuple(saliency.shape)}."
+        )
+    if human.dtype == torch.uint8:
+        human = human.to(torch.float32) / 255.0
+    elif human.dtype == torch.bool or human.is_floating_point():
+        human = human.to(torch.promote_types(saliency.dtype, torch.float32))
+    else:
+        raise TypeError(f"human_saliency must be float, uint8 or bool, got {human.dtype}; convert it with .float().")
+    human = human.detach().flatten(0, len(lead) - 1)
+    rows, known = _read_annotated(annotated, human, lead)
+    return HumanMaps(human, rows, known)
+
+
+def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    r"""Which maps exist, (M,), and which of their pixels are known, (M, \*S) or ``None`` for all."""
+    if annotated is None:
+        return torch.ones(len(human), dtype=torch.bool, device=human.device), None
+    annotated = torch.as_tensor(annotated, device=human.device)
+    if annotated.is_floating_point():
+        raise TypeError(
+            f"annotated must be bool (is there a map, is the pixel known), got {annotated.dtype}; weights go to "
+            "sample_weight."
+        )
+    annotated = annotated.bool()
+    shape, full = tuple(annotated.shape), (*lead, *human.shape[1:])
+    if shape == lead:
+        return annotated.flatten(), None
+    if shape == lead[:1]:
+        return annotated.unsqueeze(1).expand(lead).flatten(), None
+    if len(lead) == 1 and shape == (lead[0], 1, *human.shape[1:]):
+        annotated = annotated.squeeze(1)
+    if tuple(annotated.shape) == full:
+        known = annotated.flatten(0, len(lead) - 1)
+        return known.flatten(1).any(1), known
+    raise ValueError(
+        f"annotated has shape {shape}, expected {' or '.join(map(str, dict.fromkeys((lead[:1], lead))))} (is there a "
+        f"map) or {full} (is the pixel known)."
+    )
+
+
+def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int | None, *, warn_empty: bool) -> bool:
+    """Raise for values that no human map has, and warn of maps that say nothing; whether it warned.
+
+    Args:
+        human: The maps.
+        allowed: Smallest and largest value.
+        per_sample: How many maps each sample has, where there are several.
+        warn_empty: Whether all-zero maps are worth a warning: they are where nobody said which samples have a map.
+
+    Raises:
+        ValueError: A value is NaN, infinite, or outside the range; the message names the maps.
+    """
+    maps, annotated, known = human
+    flat = maps.flatten(1)
+    if known is not None:
+        flat = torch.where(known.flatten(1), flat, max(allowed[0], 0.0))
+    low, high = flat.aminmax(dim=1)
+    finite = torch.isfinite(low) & torch.isfinite(high)
+    for bad, what in (
+        (~finite, "NaN or infinite values"),
+        (finite & (low < allowed[0]), f"values below {allowed[0]:g}"),
+        (finite & (high > allowed[1]), f"values above {allowed[1]:g}"),
+    ):
+        if bool((bad & annotated).any()):
+            raise ValueError(
+                f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. Samples without a map are "
+                "marked by annotated=, not by special values."
+            )
+    empty = annotated & (high <= 0)
+    if not warn_empty or not bool(empty.any()):
+        return False
+    warnings.warn(
+        f"human_saliency is all zero in {_listed(empty, per_sample)} and annotated= was not given. If these samples "
+        "have no map, pass annotated=(B,) bool: they are being trained as 'nothing here is salient'.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+def _listed(which: Tensor, per_sample: int | None) -> str:
+    indices = which.nonzero().flatten().tolist()
+    names = [
+        f"sample {index}" if per_sample is None else f"sample {index // per_sample}, map {index % per_sample}"
+        for index in indices[:8]
+    ]
+    return "; ".join(names) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
+
+
+def resize(human: HumanMaps, size: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    r"""The maps at another size, and the known share of each cell, (M, \*size), ``None`` where it is 1 everywhere.
+
+    Maps are shrunk by area, which keeps thin strokes, and enlarged linearly. Unknown pixels take no part in a cell's
+    mean.
+
+    Example:
+        >>> stroke = torch.zeros(1, 4, 4)
+        >>> stroke[0, 0] = 1.0
+        >>> resize(HumanMaps(stroke, torch.tensor([True]), None), (2, 2))[0]
+        tensor([[[0.5000, 0.5000],
+                 [0.0000, 0.0000]]])
+    """
+    maps, annotated, known = human
+    rows = annotated.view(-1, *[1] * len(size))
+    if known is None:
+        return _to_size(torch.where(rows, maps, 0.0), size), None
+    share = _to_size(known.to(maps.dtype), size)
+    mass = _to_size(torch.where(known, maps, 0.0), size)
+    return torch.where(share > 0, mass / torch.where(share > 0, share, 1.0), 0.0), share
+
+
+def _to_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    maps = maps.unsqueeze(1)
+    shrunk = tuple(map(min, maps.shape[2:], size))
+    if shrunk != tuple(maps.shape[2:]):
+        maps = F.interpolate(maps, size=shrunk, mode="area")
+    if shrunk != size:
+        maps = F.interpolate(maps, size=size, mode=_LINEAR[len(size)], align_corners=False)
+    return maps.squeeze(1)

@@ -1,0 +1,96 @@
+"""The task's term: cross-entropy unless the caller brings another loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saliency_losses.extractors.score import logits_of
+
+__all__ = ["TaskLoss", "check_weights", "cross_entropy", "task_term"]
+
+TaskLoss = Callable[[Any, Any], Tensor]
+
+
+def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of the logits in ``output``; binary cross-entropy where there is one logit.
+
+    Args:
+        output: Logits (B, C), or an output with an entry ``logits``.
+        targets: Class indices (B,), where -100 is ignored, or class probabilities (B, C); for one logit 0, 1 or
+            between, (B,) or (B, 1).
+        reduction: As in PyTorch.
+
+    Raises:
+        TypeError: The targets are not a tensor.
+        ValueError: Their shape, dtype or values do not fit the logits.
+
+    Example:
+        >>> cross_entropy(torch.zeros(2, 1), torch.tensor([0, 1]))
+        tensor(0.6931)
+    """
+    logits = logits_of(output)
+    batch, count = logits.shape
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"targets must be a tensor, got {type(targets).__name__}; bring task_loss= for other targets.")
+    probabilities = targets.is_floating_point()
+    shapes = {(batch,), (batch, 1)} if count == 1 else {(batch, count)} if probabilities else {(batch,)}
+    if tuple(targets.shape) not in shapes or (targets.dtype == torch.bool and count > 1):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)} and dtype {targets.dtype}, expected class indices ({batch},) "
+            f"or float probabilities ({batch}, {count}) for logits {tuple(logits.shape)}."
+        )
+    if count == 1:
+        targets = targets.flatten().to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits.flatten(), targets, reduction=reduction)
+    if not probabilities:
+        targets = targets.long()
+        on_host = targets.device.type == "cpu"
+        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != -100))).any()):
+            raise ValueError(f"targets must lie in 0..{count - 1}, got {int(targets.min())}..{int(targets.max())}.")
+    return F.cross_entropy(logits, targets, reduction=reduction)
+
+
+def task_term(
+    task_loss: TaskLoss | None, output: Any, targets: Any, weight: Tensor | None, *, per_sample: bool
+) -> Tensor:
+    """The task's loss: a scalar, or (B,) where ``per_sample``.
+
+    Args:
+        task_loss: ``(output, targets)`` to a scalar or (B,); :func:`cross_entropy` by default.
+        output: Of the model.
+        targets: For the loss.
+        weight: Factor of each sample, (B,).
+        per_sample: Whether to leave the mean to the caller.
+
+    Raises:
+        ValueError: The loss returned something else, or a scalar where one value per sample is needed.
+    """
+    each = per_sample or weight is not None
+    if task_loss is None:
+        value = cross_entropy(output, targets, reduction="none" if each else "mean")
+    else:
+        value = task_loss(output, targets)
+    if not isinstance(value, Tensor) or value.ndim > 1 or (each and value.ndim == 0):
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        wanted = (
+            "one value per sample, (B,), as sample_weight= and reduction='none' need" if each else "a scalar or (B,)"
+        )
+        raise ValueError(f"task_loss(output, targets) returned {got}, expected {wanted}.")
+    if weight is not None:
+        value = value * check_weights(weight, len(value)).to(value.dtype)
+    return value if per_sample else value.mean()
+
+
+def check_weights(sample_weight: Any, batch: int) -> Tensor:
+    """``sample_weight`` itself, if it is a tensor (B,).
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(sample_weight, Tensor) or tuple(sample_weight.shape) != (batch,):
+        got = tuple(sample_weight.shape) if isinstance(sample_weight, Tensor) else type(sample_weight).__name__
+        raise ValueError(f"sample_weight must be a tensor of shape ({batch},), got {got}.")
+    return sample_weight
