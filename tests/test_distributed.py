@@ -1,0 +1,173 @@
+"""Two processes train as one does, or a clear error says why they would not."""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import extractor
+from models import batch, plain_net
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+import saliency_losses as sl
+
+RANKS = 2
+# Which of eight samples have a map: ranks take the first and the second half.
+COUNTS = {"equal": "11001010", "unequal": "11110010", "none on one rank": "10110000"}
+
+
+def data():
+    images, labels, human = batch(8, dtype=torch.float64)
+    return images, labels, human
+
+
+def network():
+    torch.manual_seed(7)
+    return plain_net().double()
+
+
+def flags(counts):
+    return torch.tensor([c == "1" for c in COUNTS[counts]])
+
+
+def single(part, counts, **options):
+    """The gradients of one process on all samples.
+
+    Computed on each rank: counts are summed over ranks that all hold all samples, and divided by the number of ranks.
+    """
+    net = network()
+    images, labels, human = data()
+    guided = sl.SaliencyGuidedLoss(net, part, "mse", alpha=0.3, gradient_sync="manual", **options)
+    guided(images, labels, human, annotated=flags(counts)).loss.backward()
+    return [p.grad for p in net.parameters()]
+
+
+def agree(net, expected):
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=1e-9)
+
+
+def mine(rank, *tensors):
+    return [t.chunk(RANKS)[rank] for t in tensors]
+
+
+def exact(rank, name, counts, wrap):
+    part = extractor(name)
+    images, labels, human, found = mine(rank, *data(), flags(counts))
+    net = network()
+    if wrap == "model":
+        guided = sl.SaliencyGuidedLoss(DDP(net), part, "mse", alpha=0.3)
+    else:
+        guided = DDP(sl.SaliencyGuidedLoss(net, part, "mse", alpha=0.3), static_graph=wrap == "static")
+    for _ in range(3):  # static_graph learns on the first step and could go wrong on the next
+        net.zero_grad()
+        guided(images, labels, human, annotated=found).loss.backward()
+        agree(net, single(part, counts))
+
+
+def no_map_on_one_rank(rank):
+    images, labels, human = mine(rank, *data())
+    net = network()
+    guided = DDP(sl.SaliencyGuidedLoss(net, "grad_cam", "mse", alpha=0.3))
+    guided(images, labels, human if rank == 0 else None).loss.backward()
+    counts = "first half"
+    COUNTS[counts] = "11110000"
+    agree(net, single(sl.create_extractor("grad_cam"), counts))
+
+
+def denominators(rank):
+    images, labels, human, found = mine(rank, *data(), flags("unequal"))
+    for chosen in ("batch", "sum", 5.0):
+        net = network()
+        guided = DDP(sl.SaliencyGuidedLoss(net, "cam", "mse", alpha=0.3, denominator=chosen))
+        guided(images, labels, human, annotated=found).loss.backward()
+        options = {"denominator": chosen}
+        if chosen in ("sum", 5.0):  # every rank holds all samples: the sum over ranks is twice that of one process
+            options["denominator"] = {"sum": 2.0, 5.0: 10.0}[chosen]
+        agree(net, single(sl.create_extractor("cam"), "unequal", **options))
+
+
+def accumulation(rank):
+    images, labels, human, found = mine(rank, *data(), flags("unequal"))
+    net = network()
+    guided = DDP(sl.SaliencyGuidedLoss(net, "grad_cam", "mse", alpha=0.3))
+    steps, total = 2, 5
+    for step, i in enumerate(torch.arange(4).chunk(steps)):
+        out_of_sync = guided.no_sync() if step + 1 < steps else torch.enable_grad()
+        with out_of_sync:
+            out = guided(images[i], labels[i], human[i], annotated=found[i], denominator=total / steps)
+            (out.loss / steps).backward()
+    agree(net, single(sl.create_extractor("grad_cam"), "unequal"))
+
+
+def refusals(rank):
+    images, labels, human = mine(rank, *data())
+    for name in ("grad_cam", "input_gradient", "captum_saliency"):
+        guided = sl.SaliencyGuidedLoss(DDP(network(), static_graph=True), extractor(name), "mse")
+        with pytest.raises(RuntimeError, match=r"static_graph=True\) leaves every rank with its own gradients"):
+            guided(images, labels, human)
+    bare = sl.SaliencyGuidedLoss(network(), "cam", "mse")
+    with pytest.raises(RuntimeError, match=r"nothing synchronises the gradients.*Wrap the loss"):
+        bare(images, labels, human)
+    with torch.no_grad():
+        bare(images, labels, human)  # evaluation needs no wrapper and waits for nobody
+    sl.SaliencyGuidedLoss(network(), "cam", "mse", gradient_sync="manual")(images, labels, human).loss.backward()
+    allowed = sl.SaliencyGuidedLoss(DDP(network(), static_graph=True), "cam", "mse")
+    allowed(images, labels, human).loss.backward()
+
+
+def evaluation_on_one_rank(rank):
+    images, labels, human = data()
+    if rank == 0:
+        with torch.no_grad():
+            sl.SaliencyGuidedLoss(network(), "grad_cam")(images, labels, human)
+
+
+def cases():
+    """Name, function and arguments of everything that two processes do."""
+    for name in sl.list_extractors():
+        for wrap in ("loss", "static", "model"):
+            for counts in COUNTS:
+                yield f"{name}, {wrap} wrapped, {counts}", exact, (name, counts, wrap)
+    for function in (no_map_on_one_rank, denominators, accumulation, refusals, evaluation_on_one_rank):
+        yield function.__name__, function, ()
+
+
+def worker(rank, port, results):
+    sys.path.insert(0, str(Path(__file__).parent))
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=RANKS, timeout=timedelta(seconds=60))
+    errors = {}
+    for name, function, args in cases():
+        try:
+            function(rank, *args)
+            errors[name] = ""
+        except Exception:  # one case must not hide the others
+            errors[name] = traceback.format_exc()
+        dist.barrier()
+    (Path(results) / f"{rank}.json").write_text(json.dumps(errors))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """What went wrong, by rank and case: one pair of processes runs them all, since starting processes is slow."""
+    results = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    mp.spawn(worker, (port, str(results)), nprocs=RANKS)
+    return [json.loads((results / f"{rank}.json").read_text()) for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("case", [name for name, _, _ in cases()])
+def test_two_processes(case, errors):
+    assert [ranks[case] for ranks in errors] == [""] * RANKS

@@ -1,0 +1,150 @@
+"""Every registered divergence: the contract, an oracle, extremes, and golden values of published code."""
+
+import oracles
+import pytest
+import torch
+
+import saliency_losses as sl
+from saliency_losses.divergences import KL, MSE, RightReasons, normalize
+from saliency_losses.testing import check_divergence
+
+each = pytest.mark.parametrize("name", sl.list_divergences())
+
+
+@each
+def test_contract(name):
+    check_divergence(sl.create_divergence(name))
+
+
+@pytest.mark.parametrize(
+    "divergence",
+    [
+        MSE(normalize="max_abs", human_normalize="none"),
+        MSE(normalize="none"),
+        KL(temperature=0.5),
+        KL(normalize="sum"),
+        KL(human_normalize="softmax"),
+        RightReasons(human="never_here"),
+        RightReasons(normalize="max_abs"),
+    ],
+    ids=repr,
+)
+def test_contract_with_options(divergence):
+    check_divergence(divergence)
+
+
+@each
+@pytest.mark.parametrize("size", [(7, 7), (14, 15), (49,), (3, 4, 5), (1, 2)])
+def test_equals_its_oracle(name, size):
+    generator = torch.Generator().manual_seed(2)
+    model = torch.randn(3, *size, generator=generator, dtype=torch.float64)
+    human = torch.rand(3, *size, generator=generator, dtype=torch.float64)
+    values = sl.create_divergence(name)(model, human)
+    for m, h, value in zip(model, human, values, strict=True):
+        assert float(value) == pytest.approx(oracles.DIVERGENCES[name](m.numpy(), h.numpy()), rel=1e-10, abs=1e-12)
+
+
+def test_every_registered_name_has_an_oracle():
+    assert set(oracles.DIVERGENCES) == set(sl.list_divergences())
+    assert set(oracles.EXTRACTORS) == set(sl.list_extractors())
+
+
+@pytest.mark.parametrize("name", ["mse", "kl", "correlation"])
+@pytest.mark.parametrize("factor", [1e-25, 1e-6, 1e6, 1e25])
+def test_scale_of_the_models_map_does_not_matter(name, factor):
+    model, human = torch.randn(3, 7, 7), torch.rand(3, 7, 7)
+    divergence = sl.create_divergence(name)
+    leaf = (model * factor).requires_grad_()
+    value = divergence(leaf, human)
+    torch.testing.assert_close(value, divergence(model, human), rtol=1e-4, atol=1e-5)
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    same = model.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(divergence(same, human).sum(), same)
+    torch.testing.assert_close(grad * factor, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mse", "correlation"])
+def test_zero_where_the_maps_agree(name):
+    human = torch.rand(3, 7, 7, dtype=torch.float64)
+    assert float(sl.create_divergence(name)(3.0 * human + 1.0, human).abs().max()) < 1e-12
+
+
+def test_kl_is_zero_where_the_distributions_agree():
+    model = torch.randn(3, 49, dtype=torch.float64)
+    human = normalize.standardize(model).softmax(1)
+    assert float(KL()(model, human).abs().max()) < 1e-12
+
+
+def test_what_flat_and_empty_maps_cost():
+    flat, human, empty = torch.ones(1, 4), torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.zeros(1, 4)
+    ramp = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    assert float(MSE()(flat, human)) == 0.5
+    assert float(MSE()(ramp, empty)) == pytest.approx(float((ramp / 3).square().mean()))
+    assert float(KL()(flat, human)) == pytest.approx(0.6931472)
+    assert float(KL()(flat, empty)) == pytest.approx(0.0, abs=1e-6)
+    assert float(sl.create_divergence("correlation")(flat, human)) == 1.0
+    assert float(sl.create_divergence("correlation")(ramp, empty)) == 1.0
+    assert float(RightReasons()(ramp, empty)) == 14.0
+    assert float(RightReasons(human="never_here")(ramp, empty)) == 0.0
+
+
+def test_batch_scope_shares_the_extremes():
+    model, human = torch.rand(3, 5), torch.rand(3, 5)
+    m, h = ((x - x.min()) / (x.max() - x.min()) for x in (model, human))
+    torch.testing.assert_close(MSE(scope="batch")(model, human), (m - h).square().mean(1))
+    known = torch.tensor([1.0, 0.0, 1.0])[:, None].expand(3, 5)
+    pair = torch.tensor([0, 2])
+    some = MSE(scope="batch")(model, human, known)
+    torch.testing.assert_close(some[pair], MSE(scope="batch")(model[pair], human[pair]))
+
+
+def test_detached_statistics_change_the_gradient_alone():
+    human = torch.rand(1, 6)
+    leaf = torch.rand(1, 6, requires_grad=True)
+    through, detached = MSE()(leaf, human), MSE(detach=True)(leaf, human)
+    assert torch.equal(through, detached)
+    first, second = (torch.autograd.grad(v.sum(), leaf)[0] for v in (through, detached))
+    assert not torch.allclose(first, second)
+    (expected,) = torch.autograd.grad(
+        (((leaf - leaf.min().detach()) / (leaf.max() - leaf.min()).detach()) - normalize.minmax(human)).square().mean(),
+        leaf,
+    )
+    torch.testing.assert_close(second, expected)
+
+
+def test_golden_values_of_published_code():
+    # Rao et al. 2023, Model-Guidance, losses.py: A = linspace(-1, 1, 64), box rows and columns 2..5.
+    attribution = torch.linspace(-1, 1, 64).view(1, 8, 8)
+    box = torch.zeros(1, 8, 8)
+    box[:, 2:6, 2:6] = 1.0
+    for how in ("none", "max_abs"):
+        assert float(RightReasons(normalize=how)(attribution, box)) == pytest.approx(20.700428, rel=1e-6)
+    # Boyd et al. 2023, CYBORG, and its batch-global descendant.
+    features = torch.arange(24, dtype=torch.float64).sin().view(2, 3, 2, 2)
+    weights = torch.arange(6, dtype=torch.float64).cos().view(2, 3)
+    cam = torch.einsum("bchw,bc->bhw", features, weights)
+    human = (torch.arange(8, dtype=torch.float64) / 7).view(2, 2, 2)
+    assert float(MSE(human_normalize="none")(cam, human).mean()) == pytest.approx(0.312754531464, abs=1e-12)
+    assert float(MSE(scope="batch")(cam, human).mean()) == pytest.approx(0.317721103290, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: MSE(normalize="minmaxx"), r"normalize must be one of none, minmax, max_abs, got 'minmaxx'"),
+        (lambda: MSE(scope="all"), "scope must be 'sample' or 'batch'"),
+        (lambda: KL(normalize="max"), "normalize must be 'softmax', 'raw_softmax' or 'sum'"),
+        (lambda: KL(human_normalize="max"), "human_normalize must be 'sum' or 'softmax'"),
+        (lambda: KL(temperature=0.0), "temperature must be positive"),
+        (lambda: RightReasons(human="here"), "human must be 'look_here' or 'never_here'"),
+        (
+            lambda: MSE()(torch.rand(2, 3), torch.rand(2, 4)),
+            r"expected maps of one shape, got model \(2, 3\) and human",
+        ),
+        (lambda: MSE()(torch.rand(2, 0), torch.rand(2, 0)), "expected non-empty maps"),
+        (lambda: MSE()(torch.rand(2, 3), torch.ones(2, 3, dtype=torch.long)), "expected floating-point maps"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

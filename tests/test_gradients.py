@@ -1,0 +1,56 @@
+"""The promise: the gradient of the guided loss is right for every parameter, in train mode, on curved networks."""
+
+import pytest
+import torch
+from conftest import extractor
+from models import Attention, InplaceNet, batch
+
+import saliency_losses as sl
+from saliency_losses.testing import check_gradients, smooth_network
+
+pytestmark = pytest.mark.parametrize("divergence", sl.list_divergences())
+
+
+def check(model, part, divergence, **options):
+    images, labels, human = batch(dtype=torch.float64)
+    model = model.double().train()
+    guided = sl.SaliencyGuidedLoss(model, part, divergence, **options)
+    annotated = torch.tensor([True, True, False, True])
+
+    def loss():
+        torch.manual_seed(3)
+        return guided(images, labels, human, annotated=annotated).loss
+
+    check_gradients(loss, dict(model.named_parameters()), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", sl.list_extractors())
+def test_smooth_network_with_batchnorm_in_train_mode(name, divergence):
+    check(smooth_network(), extractor(name), divergence)
+
+
+@pytest.mark.parametrize("name", sl.list_extractors())
+def test_inplace_relus_behind_batchnorm(name, divergence):
+    options = {"layer": "bn1"} if name in ("captum_layer_grad_cam", "grad_cam") else {}
+    check(InplaceNet(), sl.create_extractor(name, **options), divergence, saliency_weight=3.0)
+
+
+@pytest.mark.parametrize("score", ["contrast", "predicted", 1, lambda out, y: out.log_softmax(1).sum(1)])
+@pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient", "captum_saliency"])
+def test_every_score(name, score, divergence):
+    check(smooth_network(), extractor(name, score=score), divergence)
+
+
+@pytest.mark.parametrize("options", [{"layer": "bn1", "relu": True}, {"layer": "conv3"}, {}])
+def test_grad_cam_at_any_layer(options, divergence):
+    check(InplaceNet(), sl.create_extractor("grad_cam", **options), divergence)
+
+
+@pytest.mark.parametrize("reduce", ["abs_max", "abs_mean", "mean", "l2"])
+def test_input_gradient_reductions(reduce, divergence):
+    check(smooth_network(), sl.create_extractor("input_gradient", reduce=reduce), divergence)
+
+
+def test_attention_under_the_math_kernel(divergence):
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        check(Attention(), sl.create_extractor("grad_cam", layer="patch"), divergence)
