@@ -1,0 +1,45 @@
+# Each target works from a fresh clone: it makes .venv, installs what it needs once, and runs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint docs lean benchmark format clean
+
+demo: .venv/.examples
+	$(BIN)/python -m examples.synthetic_faces
+
+test: .venv/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W -n -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+benchmark: .venv/.test
+	$(BIN)/python -m benchmarks.step
+
+lean:
+	$(PYTHON) .ci/lean.py
+
+clean:
+	rm -rf .venv build dist docs/_build docs/reference
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Set PYTHON=...")'
+	$(PYTHON) -m venv .venv || { echo "No venv: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
+
+.venv/.%: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$*]"
+	@touch $@
