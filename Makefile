@@ -24,6 +24,7 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 
 docs: .venv/.docs
+	$(BIN)/python docs/generate.py
 	$(BIN)/python -m sphinx -W -n -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -41,7 +41,7 @@ def check_extractor(extractor: SaliencyExtractor, model: nn.Module | None = None
 
     Args:
         extractor: To check.
-        model: In float64, smooth, with at least three classes; :func:`smooth_network` by default.
+        model: In float64, smooth, with at least three classes; ``smooth_network()`` by default.
         images: Four of them; for the default model by default.
 
     Raises:

@@ -34,7 +34,7 @@ class SaliencyExtractor(nn.Module, ABC):
     """Finds where a model looks, in the same forward pass that gives its output.
 
     Extractors are configuration: they hold no model and no state of a call, so they print, pickle and can be
-    shared. Implement :meth:`forward`; use :func:`torch.autograd.grad` (never ``backward``, ``eval``, ``.data`` or
+    shared. Implement :meth:`forward`; use ``torch.autograd.grad`` (never ``backward``, ``eval``, ``.data`` or
     ``.detach`` on what the map depends on), and leave no hook behind.
 
     Attributes:

@@ -53,7 +53,7 @@ class CAM(SaliencyExtractor):
     (SqueezeNet) is its own CAM. Needs no gradient, hence costs next to nothing.
 
     Args:
-        score: The class to explain, see :data:`~saliency_losses.extractors.Score`; the published CYBORG code uses
+        score: The class to explain, see :data:`~saliency_losses.extractors.score.Score`; the published CYBORG code uses
             ``"predicted"``, its successors ``"true"``.
         layer: Take the features from this layer instead (the published CYBORG code taps the last convolution,
             before its normalisation); the identity is not verified then.

@@ -40,7 +40,7 @@ class CaptumExtractor(SaliencyExtractor):
         layer: Dotted name, for ``LayerGradCam``.
         reduce: Over channels, for ``Saliency``; see
             :func:`~saliency_losses.extractors.input_gradient.reduce_channels`.
-        score: What to explain, see :data:`~saliency_losses.extractors.Score`.
+        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
         options: For the algorithm's ``attribute``.
 

@@ -55,7 +55,7 @@ class GradCAM(SaliencyExtractor):
 
     Args:
         layer: Dotted name. By default what feeds global pooling, else the last layer with positions.
-        score: What to explain, see :data:`~saliency_losses.extractors.Score`.
+        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
         relu: Keep only what speaks for the score, as published; off by default, since maps are raw and signed.
         reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
 

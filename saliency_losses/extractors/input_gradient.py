@@ -70,8 +70,8 @@ class InputGradient(SaliencyExtractor):
     With BatchNorm in train mode the scores of a batch depend on all of its samples, and so does the map.
 
     Args:
-        reduce: Over channels, see :func:`reduce_channels`.
-        score: What to explain, see :data:`~saliency_losses.extractors.Score`.
+        reduce: Over channels, see :func:`~saliency_losses.extractors.input_gradient.reduce_channels`.
+        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
 
     Raises:

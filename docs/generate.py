@@ -1,0 +1,82 @@
+"""Writes the reference pages: one per registered part, from the registries, so that none can be forgotten."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import saliency_losses as sl
+from saliency_losses.divergences.base import DIVERGENCES
+from saliency_losses.extractors.base import EXTRACTORS
+
+TITLES = {"extractors": "Extractors", "divergences": "Divergences"}
+INTRODUCTIONS = {
+    "extractors": "An extractor finds where a model looks. Every map below can be trained through: each name is tested "
+    "by finite differences over every parameter, in train mode.",
+    "divergences": "A divergence says how far a model's map is from a human's, one value per map.",
+}
+PAGES = {
+    "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
+    "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
+    "extend": (
+        "Writing your own",
+        [
+            "extractors.SaliencyExtractor",
+            "extractors.Explanation",
+            "divergences.Divergence",
+            "testing.check_extractor",
+            "testing.check_divergence",
+            "testing.check_gradients",
+        ],
+    ),
+}
+
+
+def write_reference(folder: Path) -> None:
+    """Write all pages and their index into ``folder``."""
+    folder.mkdir(exist_ok=True)
+    for page, (title, names) in PAGES.items():
+        _write(folder / f"{page}.rst", title, "", [_directive(name) for name in names])
+    for page, registry, names in (
+        ("extractors", EXTRACTORS, sl.list_extractors()),
+        ("divergences", DIVERGENCES, sl.list_divergences()),
+    ):
+        entries = []
+        for name in names:
+            maker: Callable[..., Any] = registry._find(name)
+            path = f"{maker.__module__}.{maker.__qualname__}".removeprefix("saliency_losses.")
+            entries.append(f"{_heading(name, '-')}\n\n``{name}``\n\n{_directive(path, inspect.isclass(maker))}")
+        if page == "extractors":
+            entries.append(
+                f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
+            )
+            entries.append(_directive("extractors.input_gradient.reduce_channels"))
+            entries.append(f"{_heading('Any of Captum', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
+        _write(folder / f"{page}.rst", TITLES[page], INTRODUCTIONS[page], entries)
+    pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
+    toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
+    _write(folder / "index.rst", "Reference", "", [toctree])
+
+
+def _directive(path: str, is_class: bool | None = None) -> str:
+    name = path.rsplit(".", 1)[1]
+    if is_class is None:
+        is_class = name[0].isupper()
+    kind = "autoclass" if is_class else "autofunction"
+    members = "\n   :members:\n   :exclude-members: extra_repr, forward, compare" if is_class else ""
+    if name in ("SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"):
+        members = "\n   :members:\n   :exclude-members: extra_repr"
+    return f".. {kind}:: saliency_losses.{path}{members}"
+
+
+def _heading(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}"
+
+
+def _write(path: Path, title: str, introduction: str, entries: list[str]) -> None:
+    path.write_text("\n\n".join(filter(None, [_heading(title, "="), introduction, *entries])) + "\n")
+
+
+if __name__ == "__main__":
+    write_reference(Path(__file__).resolve().parent / "reference")
