@@ -267,6 +267,103 @@ def test_replacing_the_head_is_noticed():
         CAM()(net, images, labels)
 
 
+def test_replacing_a_layer_is_noticed():
+    """Where the channels are is found on the first call, and again when the layer is another one."""
+    net = plain_net()
+    images, labels, _ = batch()
+    GradCAM(layer="2")(net, images, labels)
+
+    class ChannelsLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(6, 8, 3), nn.LayerNorm(8)
+
+        def forward(self, x):
+            return self.norm(self.conv(x).permute(0, 2, 3, 1))
+
+    class Back(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 3, 1, 2)
+
+    net[2], net[3] = ChannelsLast(), Back()
+    assert GradCAM(layer="2")(net, images, labels).saliency.shape == (4, 5, 5)
+
+
+def test_two_views_through_one_backbone():
+    """The logits come from the first of two calls of the same modules."""
+
+    class Siamese(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.pool, self.fc = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+        def forward(self, x):
+            first, second = (self.pool(F.gelu(self.body(view))).flatten(1) for view in (x, x.flip(3)))
+            return {"logits": self.fc(first), "distance": (first - second).norm(dim=1)}
+
+    net = Siamese()
+    images, labels, _ = batch()
+    expected = torch.einsum("bchw,bc->bhw", F.gelu(net.body(images)), net.fc.weight[labels])
+    for _ in range(2):
+        torch.testing.assert_close(CAM()(net, images, labels).saliency, expected)
+        torch.testing.assert_close(GradCAM()(net, images, labels).saliency * 49, expected)
+
+
+def test_another_way_in_evaluation_is_another_map():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+            self.fc_a, self.fc_b = nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x):
+            a, b = self.fc_a(self.a(x).mean((2, 3))), self.fc_b(self.b(x).mean((2, 3)))
+            return {"aux": b, "logits": a} if self.training else b
+
+    net = Net()
+    images, labels, _ = batch()
+    for _ in range(2):
+        for mode, body, head in ((True, net.a, net.fc_a), (False, net.b, net.fc_b)):
+            expected = torch.einsum("bchw,bc->bhw", body(images), head.weight[labels])
+            torch.testing.assert_close(CAM()(net.train(mode), images, labels).saliency, expected)
+
+
+@pytest.mark.parametrize(
+    "reorder", [lambda x: x[torch.tensor([1, 0, 3, 2])], lambda x: x.flip(0), lambda x: x[:, range(8)]]
+)
+def test_a_pooled_vector_that_changes_places_is_not_followed(reorder):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.fc(reorder(self.conv(x).mean((2, 3))))
+
+    with pytest.raises(ValueError, match="CAM needs global average pooling"):
+        CAM()(Net(), *batch()[:2])
+
+
+def test_several_classifiers():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc_a, self.fc_b = nn.Conv2d(3, 8, 3), nn.Linear(8, 3), nn.Linear(8, 5)
+
+        def forward(self, x):
+            x = self.conv(x).mean((2, 3))
+            return {"a": self.fc_a(x), "b": self.fc_b(x)}
+
+    net = Net()
+    images, labels, _ = batch()
+    with pytest.raises(ValueError, match=r"several classifiers: \['fc_a', 'fc_b'\]. Choose one: CAM\(head=...\)"):
+        CAM()(net, images, labels)
+    for name in ("a", "b"):
+        weight = getattr(net, f"fc_{name}").weight
+        expected = torch.einsum("bchw,bc->bhw", net.conv(images), weight[labels])
+        torch.testing.assert_close(CAM(head=f"fc_{name}")(net, images, labels).saliency, expected)
+
+
 def test_nothing_keeps_a_model_alive():
     import weakref
 

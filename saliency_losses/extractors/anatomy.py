@@ -9,35 +9,14 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.extractors.capture import Tap, as_leaf
+from saliency_losses.extractors.capture import Tap, as_leaf, refuse_compiled
 from saliency_losses.extractors.head import Head, why_not_linear
+from saliency_losses.extractors.layers import Layer, Record, last_layer, spatial_layers, version
 from saliency_losses.extractors.modules import named_layers
 from saliency_losses.extractors.pooling import Pool, PoolWatch
 from saliency_losses.extractors.score import find_logits
 
-__all__ = ["Anatomy", "Layer", "Observer", "observing"]
-
-_LAYOUT_ONLY = (
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-    nn.Identity,
-    nn.modules.dropout._DropoutNd,
-)
-
-
-class Layer(NamedTuple):
-    """A layer whose output has positions.
-
-    Attributes:
-        name: Dotted, as extractors take it.
-        shape: Of its output.
-        channel_axis: Which axis holds channels: 1 for convolutions, the last one for tokens.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    channel_axis: int
+__all__ = ["Anatomy", "Observer", "observing"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +28,10 @@ class Anatomy:
         heads: Each classifier that provably is linear on a globally pooled map, by name.
         main: Which of them gives the logits; ``None`` if none does.
         why_no_head: Why ``main`` is ``None``, in words.
-        default: Where Grad-CAM taps unless told: what feeds the pooling, else the last spatial layer.
+        default: Where Grad-CAM taps unless told, and the channel axis there: what feeds the pooling, else the last
+            layer with positions.
+        layout: The form of the model's output.
+        modules: Every module that was called, by name.
     """
 
     layers: tuple[Layer, ...]
@@ -57,7 +39,8 @@ class Anatomy:
     main: Head | None
     why_no_head: str
     default: tuple[Tap, int] | None
-    parts: tuple[tuple[str, "ref[nn.Module]"], ...]
+    layout: pytree.TreeSpec
+    modules: dict[str, "ref[nn.Module]"]
 
     def layer(self, name: str) -> Layer | None:
         """The layer of this name, if its output has positions."""
@@ -68,18 +51,10 @@ class Anatomy:
         outer = [layer for layer in self.layers if layer.name.count(".") < 2]
         return ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:]) or "none found"
 
-
-@dataclass
-class _Record:
-    name: str
-    module: nn.Module
-    call: int
-    tensor: Tensor
-    version: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
+    def essential(self) -> set[str]:
+        """The modules that heads and default rest on."""
+        taps = {head.tap.module for head in self.heads.values()} | ({self.default[0].module} if self.default else set())
+        return taps | {name for name in self.heads if name is not None}
 
 
 class _Classifier(NamedTuple):
@@ -89,7 +64,11 @@ class _Classifier(NamedTuple):
 
 
 class Observer:
-    """Watches all modules and the pooling functions during one forward pass."""
+    """Watches all modules and the pooling functions during one forward pass.
+
+    Args:
+        leaf: Whether taps must be differentiable with respect to, even below frozen parameters.
+    """
 
     def __init__(self, leaf: bool) -> None:
         self.leaf = leaf
@@ -98,9 +77,8 @@ class Observer:
         self._stack: list[tuple[str, Any]] = []
         self._calls: dict[str, int] = {}
         self._last = ""
-        self._records: list[_Record] = []
-        self._taps: dict[int, Tap] = {}
-        self._pools: list[tuple[Pool, Tensor]] = []
+        self._records: list[Record] = []
+        self._pools: dict[int, tuple[Tap, Tensor]] = {}
         self._classified = False
         self._modules: dict[str, nn.Module] = {}
 
@@ -117,84 +95,87 @@ class Observer:
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             _, source = self._stack.pop()
-            call = self._calls[name] = self._calls.get(name, 0) + 1
+            self._calls[name] = self._calls.get(name, 0) + 1
             self._modules[name] = module
             self._last = name
             self.watch.restart()
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return None
             tag = self.watch.tag_of(source)
-            if isinstance(tag, Pool) and isinstance(source, Tensor):
-                self._classify(name, source.ndim, tag, output)
-            copy = as_leaf(output) if self.leaf and output.ndim > 2 else None
-            if output.ndim > 2:
-                kept = output if copy is None else copy
-                self._records.append(_Record(name, module, call, kept, _version(kept)))
+            if isinstance(tag, Pool):
+                self._classify(_Classifier(name, source.ndim, tag), output)
+            if output.ndim < 3:
+                return None
+            copy = as_leaf(output) if self.leaf else None
+            kept = output if copy is None else copy
+            self._records.append(Record(name, module, 1, kept, version(kept)))
             return None if copy is None else copy.clone()
 
         return hook
 
-    def _classify(self, name: str, rank: int, pool: Pool, output: Tensor) -> None:
-        found = self.watch.tag_of(output)
-        if isinstance(found, Pool):
-            return
-        if not isinstance(found, list):
-            found = []
-            self.watch.tag(output, found)
-        found.append(_Classifier(name, rank, pool))
-        self._classified = True
-
-    def _on_pool(self, pool: Pool) -> Tensor | None:
-        inside, source = self._stack[-1] if self._stack else ("", None)
-        if source is pool.source:
-            tap = Tap(inside, "input")
-        elif self._last:
-            tap = Tap(self._last, "pool", self._calls[self._last], pool.index)
-        else:
-            return None
-        self._taps[id(pool)] = tap
-        self._pools.append((pool, pool.pooled.detach().clone()))
-        copy = as_leaf(pool.source) if self.leaf else None
-        self.tensors[tap] = pool.source if copy is None else copy
-        return None if copy is None else copy.clone()
-
-    def layers(self) -> Iterator[Layer]:
-        """The layers called once with a spatial output."""
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers with positions."""
         for record in self._records:
-            if record.call == 1 == self._calls[record.name] and record.tensor[0, ...].numel() > max(record.shape[1:]):
-                yield Layer(record.name, record.shape, self._channel_axis(record))
-
-    def _channel_axis(self, record: _Record) -> int:
-        """That of the last module inside the layer whose type tells, and whose output has the layer's shape."""
-        for inner in reversed(self._records[: self._records.index(record) + 1]):
-            inside = inner.name == record.name or inner.name.startswith(record.name + ".")
-            axis = _own_channel_axis(inner.module, record.shape) if inside and inner.shape == record.shape else None
-            if axis is not None:
-                return axis
-        return 1
+            record.calls = self._calls[record.name]
+        return tuple(spatial_layers(self._records))
 
     def conclude(self, output: Any) -> Anatomy:
         """The anatomy, its heads verified."""
-        heads: dict[str | None, Head] = {}
-        main, why = None, ""
+        leaves, layout = pytree.tree_flatten(output)
         logits = find_logits(output)
-        leaves: list[tuple[int | None, Any]] = list(enumerate(pytree.tree_leaves(output)))
-        if logits is not None and all(leaf is not logits for _, leaf in leaves):
-            leaves = [(None, logits)]
-        for number, leaf in leaves:
+        numbered: list[tuple[int | None, Any]] = list(enumerate(leaves))
+        if logits is not None and all(leaf is not logits for leaf in leaves):
+            numbered = [(None, logits)]
+        heads: dict[str | None, Head] = {}
+        main, why = None, "its output holds no logits"
+        for number, leaf in numbered:
             head, reason = self._head(leaf, number)
             if head is not None:
                 heads[head.classifier] = head
             if leaf is logits:
                 main, why = head, reason
-        if logits is None:
-            main, why = next(iter(heads.values())) if len(heads) == 1 else None, "its output holds no logits"
-        layers = tuple(self.layers())
-        default = self._default(main, layers)
-        names = {head.tap.module for head in heads.values()} | {name for name in heads if name}
-        names |= {default[0].module} if default else set()
-        parts = tuple((name, ref(self._modules[name])) for name in sorted(names))
-        return Anatomy(layers, heads, main, why, default, parts)
+        if logits is None and len(heads) == 1:
+            main = next(iter(heads.values()))
+        layers = self.layers()
+        default = None if main is None else (main.tap, main.channel_axis)
+        last = last_layer(self._records, layers)
+        if default is None and last is not None:
+            default = Tap(last[0].name, "output"), last[0].channel_axis
+            self.tensors[default[0]] = last[1]
+        modules = {name: ref(module) for name, module in self._modules.items()}
+        return Anatomy(layers, heads, main, why, default, layout, modules)
+
+    def release(self) -> None:
+        """Let go of everything that was seen."""
+        self.tensors.clear()
+        self._records.clear()
+        self._pools.clear()
+        self._stack.clear()
+        self.watch.forget()
+
+    def _classify(self, classifier: _Classifier, output: Tensor) -> None:
+        """Note a module that turned a pooled vector into something else."""
+        found = self.watch.tag_of(output)
+        if isinstance(found, Pool):
+            return
+        if found is None:
+            found = []
+            self.watch.tag(output, found)
+        found.append(classifier)
+        self._classified = True
+
+    def _on_pool(self, pool: Pool) -> Tensor | None:
+        inside, source = self._stack[-1] if self._stack else ("", None)
+        if source is pool.source:
+            tap = Tap(inside, "input", self._calls.get(inside, 0) + 1)
+        elif self._last:
+            tap = Tap(self._last, "pool", self._calls[self._last], pool.index)
+        else:
+            return None
+        self._pools[id(pool)] = tap, pool.pooled.detach().clone()
+        copy = as_leaf(pool.source) if self.leaf else None
+        self.tensors[tap] = pool.source if copy is None else copy
+        return None if copy is None else copy.clone()
 
     def _head(self, leaf: Any, number: int | None) -> tuple[Head | None, str]:
         """The verified head that gave this part of the output, or why there is none."""
@@ -209,49 +190,25 @@ class Observer:
             return None, "its classifier does not read a globally averaged feature map"
         why = ""
         for name, rank, pool in tag:
+            if id(pool) not in self._pools:
+                return None, "what is pooled is not computed by a module"
+            tap, pooled = self._pools[id(pool)]
             module = self._modules[name] if name else None
-            pooled = next(copy for known, copy in self._pools if known is pool)
             reason = why_not_linear(pool.source.detach(), pooled, pool.channel_axis, module, rank)
             if reason is None:
-                return Head(self._taps[id(pool)], pool.channel_axis, name, rank, number), ""
+                return Head(tap, pool.channel_axis, name, rank, number), ""
             why = why or reason
         return None, why
-
-    def _default(self, main: Head | None, layers: tuple[Layer, ...]) -> tuple[Tap, int] | None:
-        if main is not None:
-            return main.tap, main.channel_axis
-        by_name = {record.name: record for record in self._records}
-        for layer in reversed(layers):
-            record = by_name[layer.name]
-            if isinstance(record.module, _LAYOUT_ONLY):
-                continue
-            if len(layer.shape) == 3 and layer.channel_axis == 2:
-                return None
-            if _version(record.tensor) == record.version:
-                tap = Tap(layer.name, "output")
-                self.tensors[tap] = record.tensor
-                return tap, layer.channel_axis
-        return None
-
-
-def _version(tensor: Tensor) -> int:
-    """How often the tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _own_channel_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
-    if isinstance(module, nn.Linear):
-        return len(shape) - 1
-    if isinstance(module, nn.LayerNorm):
-        normalised = tuple(module.normalized_shape)
-        return len(shape) - 1 if normalised == shape[-len(normalised) :] else 1
-    first = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
-    return 1 if isinstance(module, first) else None
 
 
 @contextmanager
 def observing(model: nn.Module, *, leaf: bool) -> Iterator[Observer]:
-    """Watch whatever call of ``model`` happens inside the block; compiled modules are left alone."""
+    """Watch whatever call of ``model`` happens inside the block; compiled parts of it are left alone.
+
+    Raises:
+        ValueError: The model itself is compiled, where hooks do not fire reliably.
+    """
+    refuse_compiled(model, "", "The model's layers")
     observer = Observer(leaf)
     with ExitStack() as stack:
         for name, module in named_layers(model, compiled=False):

@@ -12,9 +12,21 @@ from torch.utils import _pytree as pytree
 
 from saliency_losses.registry import Registry
 
-__all__ = ["Explanation", "Run", "SaliencyExtractor", "call_model", "detached", "full_precision", "gradients_on"]
+__all__ = [
+    "Explanation",
+    "Run",
+    "SaliencyExtractor",
+    "call_model",
+    "detached",
+    "full_precision",
+    "gradients_on",
+    "is_own_leaf",
+    "own_leaf",
+]
 
 Run = Callable[[nn.Module, Any], Any]
+
+_OWN = "_saliency_losses_leaf"
 
 
 class Explanation(NamedTuple):
@@ -79,6 +91,18 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 def detached(tree: Any) -> Any:
     """The same pytree with its tensors off the graph."""
     return pytree.tree_map_only(Tensor, Tensor.detach, tree)
+
+
+def own_leaf(tensor: Tensor) -> Tensor:
+    """A leaf of the same values, to differentiate with respect to, marked as the extractor's own."""
+    leaf = tensor.detach().requires_grad_()
+    setattr(leaf, _OWN, True)
+    return leaf
+
+
+def is_own_leaf(tensor: Tensor) -> bool:
+    """Whether the tensor came from :func:`own_leaf`."""
+    return hasattr(tensor, _OWN)
 
 
 @contextmanager

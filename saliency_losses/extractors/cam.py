@@ -20,7 +20,7 @@ from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.head import Head, class_maps
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import Tapped, probe
-from saliency_losses.extractors.score import Score, check_score, class_weights, logits_of, scores
+from saliency_losses.extractors.score import Score, check_score, class_weights, find_logits, logits_of, scores
 
 __all__ = ["CAM", "class_activation_map"]
 
@@ -125,15 +125,14 @@ class CAM(SaliencyExtractor):
     def _weights(self, tapped: Tapped, head: Head, classes: Tensor | None) -> Tensor:
         """How the explained score sums the logits; for a callable, its gradient at the logits."""
         if not callable(self.score):
-            leaf = tapped.output if head.leaf is None else pytree.tree_leaves(tapped.output)[head.leaf]
-            return class_weights(self.score, logits_of(leaf), classes)
-        if head.leaf is None:
+            return class_weights(self.score, self._logits(tapped, head), classes)
+        leaves, layout = pytree.tree_flatten(tapped.output)
+        if head.leaf is None or layout != tapped.anatomy.layout:
             raise ValueError(
                 "A callable score needs the logits among the tensors of the output, but "
-                f"{type(tapped.output).__name__} is not a pytree of tensors; use forward= to return them, or "
-                "extractor='grad_cam'."
+                f"{type(tapped.output).__name__} is not a pytree of tensors that keeps its form; use forward= to "
+                "return them, or extractor='grad_cam'."
             )
-        leaves, layout = pytree.tree_flatten(tapped.output)
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             logits = usable(leaves[head.leaf])
@@ -142,3 +141,16 @@ class CAM(SaliencyExtractor):
             weights = gradient(value, leaves[head.leaf], "the logits", create_graph=keep)
         batch = len(logits)
         return weights.reshape(batch, -1) if value.ndim == 1 else weights.reshape(batch, value.shape[1], -1)
+
+    @staticmethod
+    def _logits(tapped: Tapped, head: Head) -> Tensor:
+        """What the head gave, (B, C)."""
+        if head is tapped.anatomy.main and find_logits(tapped.output) is not None:
+            return logits_of(tapped.output)
+        leaves, layout = pytree.tree_flatten(tapped.output)
+        if head.leaf is None or layout != tapped.anatomy.layout:
+            raise ValueError(
+                "The model's output does not hold the logits of this classifier in a form that stays the same; return "
+                "it as 'logits', use forward=, or extractor='grad_cam' with a callable score."
+            )
+        return logits_of(leaves[head.leaf])

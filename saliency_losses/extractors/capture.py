@@ -1,5 +1,6 @@
 """Tapping one tensor of a model during one call; every hook is gone when the call is over."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from saliency_losses.extractors.base import own_leaf
 from saliency_losses.extractors.modules import compiled_on_the_way, find_module
 from saliency_losses.extractors.pooling import PoolWatch
 
-__all__ = ["Captured", "Tap", "as_leaf", "capture"]
+__all__ = ["Captured", "Tap", "as_leaf", "capture", "refuse_compiled"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,13 @@ class Tap:
     Attributes:
         module: Dotted name of a module.
         place: ``"output"`` of the module, its ``"input"``, or what the ``"pool"`` function pools after it returned.
-        call: Which call of the module in one forward pass, from 1.
+        call: Which call of the module in one forward pass, from 1; ``None`` for the only one.
         index: For ``"pool"``, which pooling after that call, from 0.
     """
 
     module: str
     place: Literal["output", "input", "pool"]
-    call: int = 1
+    call: int | None = None
     index: int = 0
 
     def __str__(self) -> str:
@@ -89,7 +91,7 @@ def as_leaf(tensor: Any) -> Tensor | None:
         return None
     if not torch.is_grad_enabled() or tensor.requires_grad:
         return None
-    return tensor.detach().requires_grad_()
+    return own_leaf(tensor)
 
 
 @contextmanager
@@ -107,14 +109,14 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
     Raises:
         ValueError: The layer does not exist, or lies in a compiled module, where hooks do not fire reliably.
     """
-    compiled = compiled_on_the_way(model, tap.module)
-    if compiled:
-        raise ValueError(
-            f"Layer {tap} cannot be tapped: {compiled} is compiled, and hooks inside a compiled module do not fire "
-            "reliably. Compile only the modules before the layer (module.compile()) and leave the rest eager."
-        )
+    refuse_compiled(model, tap.module, f"Layer {tap}")
     module = find_module(model, tap.module)
     captured = Captured(tap)
+
+    calls = itertools.count(1)
+
+    def its_turn() -> bool:
+        return next(calls) == tap.call or tap.call is None
 
     def keep(tensor: Any) -> Tensor | None:
         replacement = as_leaf(tensor) if leaf else None
@@ -122,11 +124,13 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
         return None if replacement is None else replacement.clone()
 
     def output_hook(_: nn.Module, args: Any, output: Any) -> Any:
+        if not its_turn():
+            return None
         copy = keep(output)
         return output.clone() if copy is None and isinstance(output, Tensor) else copy
 
     def input_hook(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        copy = keep(args[0] if args else next(iter(kwargs.values()), None))
+        copy = keep(args[0] if args else next(iter(kwargs.values()), None)) if its_turn() else None
         if copy is None:
             return None
         return ((copy, *args[1:]), kwargs) if args else (args, {**kwargs, next(iter(kwargs)): copy})
@@ -137,13 +141,26 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
         elif tap.place == "input":
             handle = module.register_forward_pre_hook(input_hook, with_kwargs=True)
         else:
-            calls = iter(range(1, tap.call + 1))
 
             def pool_hook(*_: Any) -> None:
-                if next(calls, None) == tap.call:
+                if its_turn():
                     watch = PoolWatch(lambda pool: keep(pool.source) if pool.index == tap.index else None)
                     stack.enter_context(watch)
 
             handle = module.register_forward_hook(pool_hook)
         stack.callback(handle.remove)
         yield captured
+
+
+def refuse_compiled(model: nn.Module, layer: str, what: str) -> None:
+    """Raise where hooks would not fire reliably.
+
+    Raises:
+        ValueError: The layer lies in a compiled module.
+    """
+    compiled = compiled_on_the_way(model, layer)
+    if compiled:
+        raise ValueError(
+            f"{what} cannot be tapped: {compiled} is compiled, and hooks inside a compiled module do not fire "
+            "reliably. Compile only the modules before the layer (module.compile()) and leave the rest eager."
+        )

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import Node
+
+from saliency_losses.extractors.base import is_own_leaf
 
 __all__ = ["gradient", "reaches_parameter", "refuse_obstacles"]
 
@@ -98,7 +100,7 @@ def refuse_obstacles(scores: Tensor, tensor: Tensor) -> None:
 def reaches_parameter(tensor: Tensor) -> bool:
     """Whether the tensor depends on a trainable parameter, not just on the leaf that a map was differentiated by."""
     leaves = (getattr(node, "variable", None) for node in _nodes(tensor.grad_fn, None))
-    return any(isinstance(leaf, nn.Parameter) or type(leaf) not in (Tensor, type(None)) for leaf in leaves)
+    return any(leaf is not None and not is_own_leaf(leaf) for leaf in leaves)
 
 
 def _nodes(start: Node | None, stop: Node | None) -> Iterator[Node]:

@@ -15,6 +15,7 @@ from saliency_losses.extractors.base import (
     call_model,
     detached,
     gradients_on,
+    own_leaf,
 )
 from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.score import Score, check_score, scores
@@ -143,7 +144,7 @@ def pick_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Cal
             "it by position or keyword: InputGradient(input=...)."
         )
     number = fitting[0]
-    pixels = leaves[number] if leaves[number].requires_grad else leaves[number].detach().requires_grad_()
+    pixels = leaves[number] if leaves[number].requires_grad else own_leaf(leaves[number])
 
     def rebuild(tensor: Tensor) -> Any:
         return pytree.tree_unflatten([*leaves[:number], tensor, *leaves[number + 1 :]], layout)

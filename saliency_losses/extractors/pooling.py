@@ -11,32 +11,11 @@ __all__ = ["Pool", "PoolWatch"]
 
 # Operations that move or scale a pooled vector as a whole: what they return is followed as the same vector.
 _KEEPS = frozenset(
-    [
-        "flatten",
-        "reshape",
-        "view",
-        "squeeze",
-        "unsqueeze",
-        "permute",
-        "transpose",
-        "contiguous",
-        "clone",
-        "to",
-        "type",
-        "float",
-        "half",
-        "bfloat16",
-        "double",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "feature_dropout",
-        "__getitem__",
-        "view_as",
-        "reshape_as",
-        "unflatten",
-    ]
+    (
+        *("flatten", "reshape", "reshape_as", "view", "view_as", "unflatten", "squeeze", "unsqueeze", "__getitem__"),
+        *("permute", "transpose", "contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16"),
+        *("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"),
+    )
 )
 _POOLS = frozenset(
     ["avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"]
@@ -82,6 +61,11 @@ class PoolWatch(TorchFunctionMode):
         self._count = 0
         self._merged.clear()
 
+    def forget(self) -> None:
+        """Let go of everything that was seen."""
+        self._merged.clear()
+        self._tags.clear()
+
     def tag(self, tensor: Tensor, value: Any) -> None:
         """Remember ``value`` for this tensor and for whatever is only a reshaped, cast or dropped-out copy of it."""
         self._tags[id(tensor)] = (tensor, value)
@@ -100,6 +84,8 @@ class PoolWatch(TorchFunctionMode):
             return result
         name = getattr(func, "__name__", "")
         value = self.tag_of(source)
+        if name == "__getitem__" and not _keeps_order(args[1], source, result):
+            value = None
         if value is not None and (name in _KEEPS or (result.numel() == source.numel() and name in _REDUCES)):
             self.tag(result, value)
             return result
@@ -120,6 +106,13 @@ class PoolWatch(TorchFunctionMode):
                 result = func(replacement, *args[1:], **kwargs)
             self.tag(result, pool)
         return result
+
+
+def _keeps_order(index: Any, source: Tensor, result: Tensor) -> bool:
+    """Whether indexing only dropped axes of size one, and neither chose nor reordered samples or channels."""
+    parts = index if isinstance(index, tuple) else (index,)
+    plain = all(isinstance(part, (int, slice, type(None), type(Ellipsis))) for part in parts)
+    return plain and result.numel() == source.numel() and len(result) == len(source)
 
 
 def _axis_left_by_mean(source: Tensor, dim: Any) -> int | None:

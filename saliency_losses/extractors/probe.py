@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.extractors.anatomy import Anatomy, Layer, observing
+from saliency_losses.extractors.anatomy import Anatomy, observing
 from saliency_losses.extractors.base import Run, call_model
 from saliency_losses.extractors.capture import Tap, capture
+from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.modules import find_module, unwrap
 
 __all__ = ["Tapped", "list_layers", "probe"]
@@ -26,7 +27,8 @@ class Tapped(NamedTuple):
     anatomy: Anatomy
 
 
-_KNOWN: "WeakKeyDictionary[nn.Module, Anatomy]" = WeakKeyDictionary()
+# By model and mode: a model may take another way in training than in evaluation.
+_KNOWN: "WeakKeyDictionary[nn.Module, dict[bool, Anatomy]]" = WeakKeyDictionary()
 
 
 def probe(
@@ -51,17 +53,19 @@ def probe(
         leaf: See :func:`capture`.
     """
     run = run or call_model
-    anatomy = _remembered(model)
+    anatomy = _remembered(model, layer)
     if anatomy is None:
         with ExitStack() as stack:
             wanted = None if layer is None else stack.enter_context(capture(model, Tap(layer, "output"), leaf=leaf))
             observer = stack.enter_context(observing(model, leaf=leaf))
+            stack.callback(observer.release)
             output = run(model, inputs)
-        anatomy = _KNOWN[unwrap(model)] = observer.conclude(output)
-        if wanted is None:
-            tap, axis = choose(anatomy)
-            return Tapped(output, observer.tensors[tap], axis, anatomy)
-        captured = wanted
+            anatomy = observer.conclude(output)
+            _KNOWN.setdefault(unwrap(model), {})[model.training] = anatomy
+            if wanted is None:
+                tap, axis = choose(anatomy)
+                return Tapped(output, observer.tensors[tap], axis, anatomy)
+            captured = wanted
     else:
         tap, axis = choose(anatomy) if layer is None else (Tap(layer, "output"), 1)
         with capture(model, tap, leaf=leaf) as captured:
@@ -99,19 +103,22 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
             module.training = False
         with torch.random.fork_rng(devices), torch.no_grad(), observing(model, leaf=False) as observer:
             (forward or call_model)(model, images)
+            layers = list(observer.layers())
+            observer.release()
     finally:
         for module, mode in modes:
             module.training = mode
-    return list(observer.layers())
+    return layers
 
 
-def _remembered(model: nn.Module) -> Anatomy | None:
-    """The anatomy, unless modules that it names were replaced since."""
-    anatomy = _KNOWN.get(unwrap(model))
+def _remembered(model: nn.Module, layer: str | None) -> Anatomy | None:
+    """The anatomy in the model's present mode, unless modules that matter were replaced since."""
+    anatomy = _KNOWN.get(unwrap(model), {}).get(model.training)
     if anatomy is None:
         return None
+    names = anatomy.essential() | ({layer} & anatomy.modules.keys() if layer else set())
     try:
-        same = all(find_module(model, name) is part() for name, part in anatomy.parts)
+        same = all(find_module(model, name) is anatomy.modules[name]() for name in names)
     except ValueError:
         return None
     return anatomy if same else None
