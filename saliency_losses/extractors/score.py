@@ -12,10 +12,10 @@ __all__ = ["Score", "check_score", "class_weights", "find_logits", "scores"]
 Score = Literal["true", "predicted", "contrast"] | int | Callable[[Any, Any], Tensor]
 """The number that a map explains.
 
-``"true"``: the logit of the given class; ``"predicted"``: the largest logit; ``"contrast"``: the given class's logit
-minus the largest other; an integer: that class's logit; a callable: ``(output, targets)`` to one number per sample,
-(B,), for outputs that are not logits. Float classes (B, C) weigh the logits. A single logit speaks for class 1 and, negated,
-for class 0.
+``"true"`` is the logit of the given class; ``"predicted"`` the largest logit; ``"contrast"`` the given class's logit
+minus the largest other; an integer that class's logit; a callable ``(output, targets)`` gives one number per sample,
+(B,), for outputs that are not logits. Float classes (B, C) weigh the logits. A single logit speaks for class 1 and,
+negated, for class 0.
 """
 
 
