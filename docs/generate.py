@@ -46,7 +46,7 @@ def write_reference(folder: Path) -> None:
         for name in names:
             maker: Callable[..., Any] = registry._find(name)
             path = f"{maker.__module__}.{maker.__qualname__}".removeprefix("saliency_losses.")
-            entries.append(f"{_heading(name, '-')}\n\n``{name}``\n\n{_directive(path, inspect.isclass(maker))}")
+            entries.append(f"{_heading(name, '-')}\n\n{_directive(path, inspect.isclass(maker))}")
         if page == "extractors":
             entries.append(
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
