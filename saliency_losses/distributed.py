@@ -1,8 +1,5 @@
 """What changes when several processes train one model."""
 
-from collections.abc import Iterable
-
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -47,15 +44,18 @@ def check_wrappers(model: nn.Module, order: int) -> None:
             )
 
 
-def check_synchronised(model: nn.Module) -> None:
+def check_synchronised(loss: nn.Module) -> None:
     """Refuse to train a model whose gradients no wrapper synchronises.
+
+    Args:
+        loss: The module that holds the model.
 
     Raises:
         RuntimeError: Several processes train, and neither the loss nor the model is wrapped.
     """
     if not is_distributed() or getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
         return
-    if any(_synchronises(module) for module in model.modules()) or _sharded(model.parameters()):
+    if any(_synchronises(module) for module in loss.modules()) or any(map(_is_sharded, loss.parameters())):
         return
     raise RuntimeError(
         "torch.distributed is initialised with more than one process, but nothing synchronises the gradients of this "
@@ -65,8 +65,11 @@ def check_synchronised(model: nn.Module) -> None:
 
 
 def _synchronises(module: nn.Module) -> bool:
-    return isinstance(module, DistributedDataParallel) or type(module).__name__ == "FullyShardedDataParallel"
+    """Whether this is a wrapper that averages gradients, or a module that one manages."""
+    names = {cls.__name__ for cls in type(module).__mro__}
+    wrapped = names & {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}
+    return bool(wrapped) or getattr(module, "_is_fsdp_managed_module", False)
 
 
-def _sharded(parameters: Iterable[Tensor]) -> bool:
-    return any(type(parameter.data) is not torch.Tensor for parameter in parameters)
+def _is_sharded(parameter: Tensor) -> bool:
+    return type(parameter.data) is not Tensor

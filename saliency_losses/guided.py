@@ -168,7 +168,7 @@ class SaliencyGuidedLoss(nn.Module):
         if training:
             check_wrappers(self.model, self.extractor.order)
             if self.gradient_sync == "wrapper":
-                check_synchronised(self.model)
+                check_synchronised(self)
         if human_saliency is None:
             output = self._call(images)
             maps = classes.numel() if several and classes is not None else batch

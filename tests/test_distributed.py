@@ -20,7 +20,7 @@ import saliency_losses as sl
 
 RANKS = 2
 # Which of eight samples have a map: ranks take the first and the second half.
-COUNTS = {"equal": "11001010", "unequal": "11110010", "none on one rank": "10110000"}
+COUNTS = {"equal": "11001010", "unequal": "11110010", "none on one rank": "10110000", "all": "11111111"}
 
 
 def data():
@@ -123,6 +123,33 @@ def refusals(rank):
     allowed(images, labels, human).loss.backward()
 
 
+def weight_zero_waits_for_nobody(rank):
+    images, labels, human = mine(rank, *data())
+    net = network()
+    guided = DDP(sl.SaliencyGuidedLoss(net, "grad_cam", "mse", alpha=1.0))
+    guided(images, labels, human).loss.backward()
+    whole = network()
+    torch.nn.functional.cross_entropy(whole(data()[0]), data()[1]).backward()
+    agree(net, [p.grad for p in whole.parameters()])
+
+
+def fully_sharded(rank):
+    """FSDP2 around the loss counts as a wrapper, and gives the gradients of one process."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (RANKS,))
+    images, labels, human = mine(rank, *data())
+    for name in ("cam", "grad_cam"):
+        net = network()
+        guided = sl.SaliencyGuidedLoss(net, name, "mse", alpha=0.3)
+        fully_shard(guided, mesh=mesh)
+        guided(images, labels, human).loss.backward()
+        expected = single(sl.create_extractor(name), "all")
+        for parameter, gradient in zip(net.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad.full_tensor(), gradient, rtol=1e-6, atol=1e-9)
+
+
 def evaluation_on_one_rank(rank):
     images, labels, human = data()
     if rank == 0:
@@ -136,7 +163,15 @@ def cases():
         for wrap in ("loss", "static", "model"):
             for counts in COUNTS:
                 yield f"{name}, {wrap} wrapped, {counts}", exact, (name, counts, wrap)
-    for function in (no_map_on_one_rank, denominators, accumulation, refusals, evaluation_on_one_rank):
+    for function in (
+        no_map_on_one_rank,
+        denominators,
+        accumulation,
+        refusals,
+        weight_zero_waits_for_nobody,
+        fully_sharded,
+        evaluation_on_one_rank,
+    ):
         yield function.__name__, function, ()
 
 
