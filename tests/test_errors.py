@@ -111,6 +111,16 @@ BAD_CALLS = {
         lambda: sl.SaliencyGuidedLoss(VGG())(IMAGES, LABELS, HUMAN),
         r"CAM needs global average pooling.*GradCAM\(layer=...\). Candidates: .*'features' \(4, 4, 7, 7\)",
     ),
+    "cam of a multi-layer perceptron": (
+        lambda: sl.SaliencyGuidedLoss(nn.Sequential(nn.Flatten(), nn.Linear(243, 3)))(IMAGES, LABELS, HUMAN),
+        "CAM needs global average pooling.*No layer of it has positions, so use extractor='input_gradient'",
+    ),
+    "grad_cam of a multi-layer perceptron": (
+        lambda: sl.SaliencyGuidedLoss(nn.Sequential(nn.Flatten(), nn.Linear(243, 3)), "grad_cam")(
+            IMAGES, LABELS, HUMAN
+        ),
+        "found no layer to take by default.*use extractor='input_gradient'",
+    ),
     "no head of that name": (
         lambda: sl.SaliencyGuidedLoss(plain_net(), CAM(head="7"))(IMAGES, LABELS, HUMAN),
         r"head='7' is not a linear classifier behind global pooling; those of this model: \['6'\]",

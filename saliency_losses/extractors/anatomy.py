@@ -46,10 +46,14 @@ class Anatomy:
         """The layer of this name, if its output has positions."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
-    def candidates(self) -> str:
-        """The last layers that a map can be taken from, in words."""
+    def instead(self) -> str:
+        """What a map can be taken from, in words: the last layers with positions, else the input."""
         outer = [layer for layer in self.layers if layer.name.count(".") < 2]
-        return ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:]) or "none found"
+        if not outer:
+            return "No layer of it has positions, so use extractor='input_gradient'."
+        names = ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:])
+        reshape = " (with reshape= for tokens)" if len(outer[-1].shape) == 3 else ""
+        return f"Use extractor='grad_cam' with a layer by name: GradCAM(layer=...){reshape}. Candidates: {names}."
 
     def essential(self) -> set[str]:
         """The modules that heads and default rest on."""

@@ -118,8 +118,7 @@ class CAM(SaliencyExtractor):
             )
         raise ValueError(
             "CAM needs global average pooling followed by one linear classifier, but of this model "
-            f"{anatomy.why_no_head}. Use extractor='grad_cam' with a layer by name: GradCAM(layer=...). "
-            f"Candidates: {anatomy.candidates()}."
+            f"{anatomy.why_no_head}. {anatomy.instead()}"
         )
 
     def _weights(self, tapped: Tapped, head: Head, classes: Tensor | None) -> Tensor:

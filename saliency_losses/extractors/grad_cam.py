@@ -128,6 +128,6 @@ class GradCAM(SaliencyExtractor):
         if anatomy.default is not None:
             return anatomy.default
         raise ValueError(
-            "grad_cam found no layer to take by default (the last ones hold tokens, or are changed in place). Name "
-            f"one: GradCAM(layer=...), with reshape= for tokens. Candidates: {anatomy.candidates()}."
+            "grad_cam found no layer to take by default: the last ones hold tokens, are changed in place, or there is "
+            f"none with positions. {anatomy.instead()}"
         )

@@ -1,0 +1,1 @@
+"""Runnable examples; nothing in here is part of the installed package."""
