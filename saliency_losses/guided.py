@@ -163,6 +163,9 @@ class SaliencyGuidedLoss(nn.Module):
         batch = _batch_size(images)
         training = torch.is_grad_enabled()
         several = _is_several(classes)
+        score = getattr(self.extractor, "score", None)
+        if classes is not None and (score == "predicted" or isinstance(score, int)):
+            raise ValueError(f"classes= would be ignored: {self.extractor} explains score={score!r}. Give one of both.")
         if not self.weighting.needs_saliency:
             return self._task_alone(self._call(images), targets, sample_weight)
         if training:

@@ -19,11 +19,13 @@ class HumanMaps(NamedTuple):
         maps: (M, \*S), float, with zeros where nothing is known; M is B, or B * K.
         annotated: Whether there is a map at all, (M,) bool.
         known: Which pixels are known, (M, \*S) bool, or ``None`` where all pixels of annotated maps are.
+        bytes: Whether the maps came as uint8.
     """
 
     maps: Tensor
     annotated: Tensor
     known: Tensor | None
+    bytes: bool = False
 
 
 def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bool) -> HumanMaps:
@@ -61,7 +63,8 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
             f"human_saliency has shape {tuple(human.shape)}, expected {form}{extra}: the model's map has shape "
             f"{tuple(saliency.shape)}."
         )
-    if human.dtype == torch.uint8:
+    as_bytes = human.dtype == torch.uint8
+    if as_bytes:
         human = human.to(torch.float32) / 255.0
     elif human.dtype == torch.bool or human.is_floating_point():
         human = human.to(torch.promote_types(saliency.dtype, torch.float32))
@@ -69,7 +72,7 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
         raise TypeError(f"human_saliency must be float, uint8 or bool, got {human.dtype}; convert it with .float().")
     human = human.detach().flatten(0, len(lead) - 1)
     rows, known = _read_annotated(annotated, human, lead)
-    return HumanMaps(human, rows, known)
+    return HumanMaps(human, rows, known, as_bytes)
 
 
 def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
@@ -82,6 +85,8 @@ def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tup
             f"annotated must be bool (is there a map, is the pixel known), got {annotated.dtype}; weights go to "
             "sample_weight."
         )
+    if annotated.dtype != torch.bool and annotated.device.type == "cpu" and bool((annotated > 1).any()):
+        raise ValueError("annotated must be bool, or 0 and 1, for each sample; got larger integers: are these indices?")
     annotated = annotated.bool()
     shape, full = tuple(annotated.shape), (*lead, *human.shape[1:])
     if shape == lead:
@@ -111,7 +116,7 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
     Raises:
         ValueError: A value is NaN, infinite, or outside the range; the message names the maps.
     """
-    maps, annotated, known = human
+    maps, annotated, known, as_bytes = human
     flat = maps.flatten(1)
     if known is not None:
         flat = torch.where(known.flatten(1), flat, max(allowed[0], 0.0))
@@ -127,6 +132,10 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
                 f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. Samples without a map are "
                 "marked by annotated=, not by special values."
             )
+    if as_bytes and allowed[1] < float("inf") and 0.0 < float((high * annotated).amax()) <= 1.5 / 255:
+        raise ValueError(
+            "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
+        )
     empty = annotated & (high <= 0)
     if not warn_empty or not bool(empty.any()):
         return False
@@ -161,7 +170,7 @@ def resize(human: HumanMaps, size: tuple[int, ...]) -> tuple[Tensor, Tensor | No
         tensor([[[0.5000, 0.5000],
                  [0.0000, 0.0000]]])
     """
-    maps, annotated, known = human
+    maps, annotated, known, _ = human
     rows = annotated.view(-1, *[1] * len(size))
     if known is None:
         return _to_size(torch.where(rows, maps, 0.0), size), None

@@ -11,6 +11,8 @@ from saliency_losses.extractors.score import logits_of
 
 __all__ = ["TaskLoss", "check_weights", "cross_entropy", "task_term"]
 
+_IGNORED = -100  # PyTorch's default ignore_index
+
 TaskLoss = Callable[[Any, Any], Tensor]
 
 
@@ -48,7 +50,7 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
     if not probabilities:
         targets = targets.long()
         on_host = targets.device.type == "cpu"
-        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != -100))).any()):
+        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != _IGNORED))).any()):
             raise ValueError(f"targets must lie in 0..{count - 1}, got {int(targets.min())}..{int(targets.max())}.")
     return F.cross_entropy(logits, targets, reduction=reduction)
 
@@ -81,7 +83,11 @@ def task_term(
         raise ValueError(f"task_loss(output, targets) returned {got}, expected {wanted}.")
     if weight is not None:
         value = value * check_weights(weight, len(value)).to(value.dtype)
-    return value if per_sample else value.mean()
+    if per_sample:
+        return value
+    if task_loss is None and weight is not None:
+        value = value.sum() / (targets != _IGNORED).sum().clamp_min(1)
+    return value.mean()
 
 
 def check_weights(sample_weight: Any, batch: int) -> Tensor:

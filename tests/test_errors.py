@@ -140,7 +140,7 @@ BAD_CALLS = {
     ),
     "classes for a score that has one": (
         lambda: guided(CAM(score="predicted"))(IMAGES, LABELS, HUMAN, classes=LABELS[:, None].expand(4, 2)),
-        r"classes of shape \(4, 2\) need score='true' or 'contrast', not 'predicted'",
+        r"classes= would be ignored: CAM\(score='predicted'\) explains score='predicted'",
     ),
     "captum with several classes": (
         lambda: guided("captum_saliency")(IMAGES, LABELS, HUMAN, classes=LABELS[:, None].expand(4, 2)),
@@ -172,6 +172,22 @@ BAD_CALLS = {
     "sample_weight": (
         lambda: guided()(IMAGES, LABELS, HUMAN, sample_weight=torch.ones(3)),
         r"sample_weight must be a tensor of shape \(4,\)",
+    ),
+    "a uint8 mask of zeros and ones": (
+        lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).to(torch.uint8)),
+        r"uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool",
+    ),
+    "annotated as indices": (
+        lambda: guided()(IMAGES, LABELS, HUMAN, annotated=torch.tensor([0, 1, 2, 3])),
+        "are these indices",
+    ),
+    "cam of a layer with other channels": (
+        lambda: guided(CAM(layer="0"))(IMAGES, LABELS, HUMAN),
+        r"Layer '0' gives shape \(4, 6, 7, 7\), but the classifier '6' weighs 8 channels",
+    ),
+    "captum with several scores": (
+        lambda: guided(sl.create_extractor("captum_saliency", score=lambda o, t: o))(IMAGES, LABELS, HUMAN),
+        r"Captum gives one map per sample, so score must return \(B,\), got \(4, 3\)",
     ),
     "empty batch": (lambda: guided()(IMAGES[:0], LABELS[:0], HUMAN[:0]), "The batch is empty"),
     "output is a map": (

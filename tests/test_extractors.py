@@ -263,7 +263,7 @@ def test_replacing_the_head_is_noticed():
     images, labels, _ = batch()
     CAM()(net, images, labels)
     net[6] = nn.Sequential(nn.Linear(8, 4), nn.GELU(), nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="is not linear"):
+    with pytest.raises(ValueError, match=r"\(Linear, GELU, Linear\) is not one linear layer"):
         CAM()(net, images, labels)
 
 

@@ -2,8 +2,8 @@
 
 Whether a map is flat is judged relative to its own size, so that scaling a map changes nothing: a map whose values
 differ by less than ``eps`` times its largest magnitude is flat. Flat and empty maps have defined, finite results and a
-zero gradient; each function says which. ``known`` (B, N) weighs the cells; cells with weight zero take no part and come
-out as zero.
+zero gradient; each function says which. A map that holds NaN or infinities is not flat: NaN comes out. ``known``
+(B, N) weighs the cells; cells with weight zero take no part and come out as zero.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def minmax(
     if detach:
         low, high = low.detach(), high.detach()
     span = high - low
-    flat = ~(span > eps * torch.maximum(low.abs(), high.abs()))
+    flat = (span < 0) | ((span <= eps * torch.maximum(low.abs(), high.abs())) & (span < float("inf")))
     inside = ~flat if known is None else ~flat & (known > 0)
     return torch.where(inside, (x - low) / torch.where(flat, 1.0, span), 0.0)
 
@@ -95,7 +95,8 @@ def sum_to_one(x: Tensor, known: Tensor | None = None) -> Tensor:
     total = mass.sum(1, keepdim=True)
     cells = weight.sum(1, keepdim=True)
     uniform = weight / torch.where(cells > 0, cells, 1.0)
-    return torch.where(total > 0, mass / torch.where(total > 0, total, 1.0), uniform)
+    empty = total == 0
+    return torch.where(empty, uniform, mass / torch.where(empty, 1.0, total))
 
 
 def standardize(
@@ -117,7 +118,7 @@ def standardize(
     mean = (x * weight).sum(dims, keepdim=True) / count
     centred = torch.where(weight > 0, x - (mean.detach() if detach else mean), 0.0)
     variance = (centred.square() * weight).sum(dims, keepdim=True) / count
-    flat = ~(variance > eps**2)
+    flat = variance <= eps**2
     deviation = torch.where(flat, 1.0, variance).sqrt()
     if detach:
         deviation = deviation.detach()

@@ -9,11 +9,11 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.extractors.capture import Tap, as_leaf, refuse_compiled
-from saliency_losses.extractors.head import Head, why_not_linear
-from saliency_losses.extractors.layers import Layer, Record, last_layer, spatial_layers, version
-from saliency_losses.extractors.modules import named_layers
-from saliency_losses.extractors.pooling import Pool, PoolWatch
+from saliency_losses.extractors.capture import Tap, as_leaf, first_argument, refuse_compiled
+from saliency_losses.extractors.head import Head, HeadCall, class_maps, is_plain, why_not_linear, why_not_this_call
+from saliency_losses.extractors.layers import Layer, Record, last_layer, read_layers
+from saliency_losses.extractors.modules import find_module, named_layers, unwrap
+from saliency_losses.extractors.pooling import Pool, PoolWatch, version
 from saliency_losses.extractors.score import find_logits
 
 __all__ = ["Anatomy", "Observer", "observing"]
@@ -24,65 +24,76 @@ class Anatomy:
     """What is known of a model after one forward pass.
 
     Attributes:
-        layers: Those with a spatial output, in the order in which they finished.
+        layers: Those of which something tells where the channels are, in the order in which they finished.
         heads: Each classifier that provably is linear on a globally pooled map, by name.
-        main: Which of them gives the logits; ``None`` if none does.
+        main: The name of the one that gives the logits; ``None`` if none does.
         why_no_head: Why ``main`` is ``None``, in words.
         default: Where Grad-CAM taps unless told, and the channel axis there: what feeds the pooling, else the last
             layer with positions.
-        layout: The form of the model's output.
-        modules: Every module that was called, by name.
+        modules: All modules of the model, in order.
     """
 
     layers: tuple[Layer, ...]
-    heads: dict[str | None, Head]
-    main: Head | None
+    heads: dict[str, Head]
+    main: str | None
     why_no_head: str
     default: tuple[Tap, int] | None
-    layout: pytree.TreeSpec
-    modules: dict[str, "ref[nn.Module]"]
+    modules: tuple["ref[nn.Module]", ...]
 
-    def layer(self, name: str) -> Layer | None:
-        """The layer of this name, if its output has positions."""
-        return next((layer for layer in self.layers if layer.name == name), None)
+    def layer(self, model: nn.Module, name: str) -> Layer | None:
+        """What is known of the layer called ``name``, by this or another name."""
+        module = find_module(model, name)
+        return next((layer for layer in self.layers if find_module(model, layer.name) is module), None)
+
+    def spatial(self) -> list[Layer]:
+        """The layers with more than one position."""
+        return [layer for layer in self.layers if set(layer.positions) != {1}]
 
     def instead(self) -> str:
         """What a map can be taken from, in words: the last layers with positions, else the input."""
-        outer = [layer for layer in self.layers if layer.name.count(".") < 2]
+        outer = [layer for layer in self.spatial() if layer.name.count(".") < 2]
         if not outer:
             return "No layer of it has positions, so use extractor='input_gradient'."
         names = ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:])
         reshape = " (with reshape= for tokens)" if len(outer[-1].shape) == 3 else ""
         return f"Use extractor='grad_cam' with a layer by name: GradCAM(layer=...){reshape}. Candidates: {names}."
 
-    def essential(self) -> set[str]:
-        """The modules that heads and default rest on."""
-        taps = {head.tap.module for head in self.heads.values()} | ({self.default[0].module} if self.default else set())
-        return taps | {name for name in self.heads if name is not None}
+    def fits(self, model: nn.Module) -> bool:
+        """Whether the model still consists of the same modules."""
+        modules = tuple(unwrap(model).modules())
+        return len(modules) == len(self.modules) and all(
+            known() is module for known, module in zip(self.modules, modules, strict=True)
+        )
 
 
-class _Classifier(NamedTuple):
+class _Candidate(NamedTuple):
+    """A module that was called with a pooled vector."""
+
     name: str | None
-    rank: int
+    call: int
     pool: Pool
+    pooled: Tensor
+    output: Tensor
+    maps: tuple[Tensor, Tensor] | None
 
 
 class Observer:
     """Watches all modules and the pooling functions during one forward pass.
 
     Args:
-        leaf: Whether taps must be differentiable with respect to, even below frozen parameters.
+        leaf: Whether taps and logits must be differentiable with respect to, even below frozen parameters.
     """
 
     def __init__(self, leaf: bool) -> None:
         self.leaf = leaf
         self.tensors: dict[Tap, Tensor] = {}
+        self.calls: dict[str, HeadCall] = {}
         self.watch = PoolWatch(self._on_pool)
-        self._stack: list[tuple[str, Any]] = []
-        self._calls: dict[str, int] = {}
+        self._stack: list[tuple[str, Any, bool]] = []
+        self._counts: dict[str, int] = {}
         self._last = ""
         self._records: list[Record] = []
-        self._pools: dict[int, tuple[Tap, Tensor]] = {}
+        self._taps: dict[int, Tap] = {}
         self._classified = False
         self._modules: dict[str, nn.Module] = {}
 
@@ -90,7 +101,7 @@ class Observer:
         """A pre-hook for the module of this name."""
 
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            self._stack.append((name, args[0] if args else next(iter(kwargs.values()), None)))
+            self._stack.append((name, first_argument(args, kwargs), len(args) + len(kwargs) == 1))
 
         return hook
 
@@ -98,110 +109,111 @@ class Observer:
         """A forward hook for the module of this name."""
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            _, source = self._stack.pop()
-            self._calls[name] = self._calls.get(name, 0) + 1
+            _, source, alone = self._stack.pop()
+            self._counts[name] = self._counts.get(name, 0) + 1
             self._modules[name] = module
             self._last = name
             self.watch.restart()
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return None
-            tag = self.watch.tag_of(source)
-            if isinstance(tag, Pool):
-                self._classify(_Classifier(name, source.ndim, tag), output)
-            if output.ndim < 3:
-                return None
-            copy = as_leaf(output) if self.leaf else None
+            pool = self.watch.tag_of(source)
+            candidate = isinstance(pool, Pool) and not isinstance(self.watch.tag_of(output), Pool)
+            copy = as_leaf(output) if self.leaf and (output.ndim > 2 or candidate) else None
+            result = None if copy is None else copy.clone()
             kept = output if copy is None else copy
-            self._records.append(Record(name, module, 1, kept, version(kept)))
-            return None if copy is None else copy.clone()
+            if candidate:
+                self._classify(name, module, pool, source, kept, output if result is None else result, alone)
+            if output.ndim > 2:
+                self._records.append(Record(name, module, kept, version(kept)))
+            return result
 
         return hook
 
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers with positions."""
-        for record in self._records:
-            record.calls = self._calls[record.name]
-        return tuple(spatial_layers(self._records))
-
-    def conclude(self, output: Any) -> Anatomy:
+    def conclude(self, model: nn.Module, output: Any) -> Anatomy:
         """The anatomy, its heads verified."""
-        leaves, layout = pytree.tree_flatten(output)
         logits = find_logits(output)
-        numbered: list[tuple[int | None, Any]] = list(enumerate(leaves))
+        leaves = pytree.tree_leaves(output)
         if logits is not None and all(leaf is not logits for leaf in leaves):
-            numbered = [(None, logits)]
-        heads: dict[str | None, Head] = {}
+            leaves = [logits]
+        heads: dict[str, Head] = {}
         main, why = None, "its output holds no logits"
-        for number, leaf in numbered:
-            head, reason = self._head(leaf, number)
+        for leaf in leaves:
+            head, reason = self._head(leaf, logits if leaf is logits else None)
             if head is not None:
-                heads[head.classifier] = head
+                heads[head.name] = head
             if leaf is logits:
                 main, why = head, reason
         if logits is None and len(heads) == 1:
             main = next(iter(heads.values()))
-        layers = self.layers()
+        layers = tuple(read_layers(self._records, self._counts))
         default = None if main is None else (main.tap, main.channel_axis)
         last = last_layer(self._records, layers)
         if default is None and last is not None:
             default = Tap(last[0].name, "output"), last[0].channel_axis
             self.tensors[default[0]] = last[1]
-        modules = {name: ref(module) for name, module in self._modules.items()}
-        return Anatomy(layers, heads, main, why, default, layout, modules)
+        modules = tuple(ref(module) for module in unwrap(model).modules())
+        return Anatomy(layers, heads, None if main is None else main.name, why, default, modules)
 
     def release(self) -> None:
         """Let go of everything that was seen."""
         self.tensors.clear()
+        self.calls.clear()
         self._records.clear()
-        self._pools.clear()
         self._stack.clear()
         self.watch.forget()
 
-    def _classify(self, classifier: _Classifier, output: Tensor) -> None:
+    def _classify(
+        self, name: str, module: nn.Module, pool: Pool, pooled: Tensor, output: Tensor, tagged: Tensor, alone: bool
+    ) -> None:
         """Note a module that turned a pooled vector into something else."""
-        found = self.watch.tag_of(output)
-        if isinstance(found, Pool):
-            return
+        self._classified = True
+        found = self.watch.tag_of(tagged)
         if found is None:
             found = []
-            self.watch.tag(output, found)
-        found.append(classifier)
-        self._classified = True
+            self.watch.tag(tagged, found)
+        if alone and id(pool) in self._taps:
+            maps = class_maps(pool.source, pool.channel_axis, module, pooled.ndim) if is_plain(module) else None
+            found.append(_Candidate(name, self._counts[name], pool, pooled, output, maps))
 
     def _on_pool(self, pool: Pool) -> Tensor | None:
-        inside, source = self._stack[-1] if self._stack else ("", None)
+        inside, source, _ = self._stack[-1] if self._stack else ("", None, False)
         if source is pool.source:
-            tap = Tap(inside, "input", self._calls.get(inside, 0) + 1)
+            tap = Tap(inside, "input", self._counts.get(inside, 0) + 1)
         elif self._last:
-            tap = Tap(self._last, "pool", self._calls[self._last], pool.index)
+            tap = Tap(self._last, "pool", self._counts[self._last], pool.index)
         else:
             return None
-        self._pools[id(pool)] = tap, pool.pooled.detach().clone()
+        self._taps[id(pool)] = tap
         copy = as_leaf(pool.source) if self.leaf else None
         self.tensors[tap] = pool.source if copy is None else copy
         return None if copy is None else copy.clone()
 
-    def _head(self, leaf: Any, number: int | None) -> tuple[Head | None, str]:
+    def _head(self, leaf: Any, logits: Tensor | None) -> tuple[Head | None, str]:
         """The verified head that gave this part of the output, or why there is none."""
         tag = self.watch.tag_of(leaf)
-        if isinstance(tag, Pool):
-            tag = [_Classifier(None, tag.source.ndim, tag)]
-        if not tag:
+        if isinstance(tag, Pool) and id(tag) in self._taps:
+            maps = tag.source.movedim(tag.channel_axis, -1), tag.source.new_zeros(tag.source.shape[tag.channel_axis])
+            tag = [_Candidate(None, 1, tag, leaf, leaf, maps)]
+        if not isinstance(tag, list):
             if self._classified:
                 return None, "more than one linear layer stands between the pooling and the logits"
-            if self._pools:
+            if self._taps:
                 return None, "what stands between the pooling and the classifier is not linear"
             return None, "its classifier does not read a globally averaged feature map"
-        why = ""
-        for name, rank, pool in tag:
-            if id(pool) not in self._pools:
-                return None, "what is pooled is not computed by a module"
-            tap, pooled = self._pools[id(pool)]
-            module = self._modules[name] if name else None
-            reason = why_not_linear(pool.source.detach(), pooled, pool.channel_axis, module, rank)
+        why = "its classifier takes more than the pooled vector"
+        for name, count, pool, pooled, output, maps in tag:
+            module = self._modules[name] if name is not None else None
+            reason = None if module is None else why_not_linear(module, pooled)
             if reason is None:
-                return Head(tap, pool.channel_axis, name, rank, number), ""
-            why = why or reason
+                maps = maps or class_maps(pool.source, pool.channel_axis, self._modules[f"{name}"], pooled.ndim)
+                call = HeadCall(pooled, output, *maps)
+                reason = why_not_this_call(call, pool.source, pool.channel_axis, logits)
+            if reason is None:
+                shape = tuple(pool.source.shape[1:])
+                head = Head(self._taps[id(pool)], pool.channel_axis, name, count, pooled.ndim, shape)
+                self.calls[head.name] = call
+                return head, ""
+            why = reason
         return None, why
 
 

@@ -1,5 +1,6 @@
 """What an extractor is: a model, inputs and classes in; the model's output and a saliency map out."""
 
+import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -89,8 +90,17 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 
 def detached(tree: Any) -> Any:
-    """The same pytree with its tensors off the graph."""
-    return pytree.tree_map_only(Tensor, Tensor.detach, tree)
+    """The same pytree, dataclasses included, with its tensors off the graph."""
+
+    def off(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.detach()
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            fields = {field.name: getattr(leaf, field.name) for field in dataclasses.fields(leaf) if field.init}
+            return dataclasses.replace(leaf, **detached(fields))
+        return leaf
+
+    return pytree.tree_map(off, tree)
 
 
 def own_leaf(tensor: Tensor) -> Tensor:

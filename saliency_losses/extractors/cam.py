@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.anatomy import Anatomy
 from saliency_losses.extractors.base import (
@@ -12,15 +11,16 @@ from saliency_losses.extractors.base import (
     Explanation,
     Run,
     SaliencyExtractor,
+    detached,
     full_precision,
     gradients_on,
 )
-from saliency_losses.extractors.capture import Tap
+from saliency_losses.extractors.capture import Tap, capture
 from saliency_losses.extractors.gradient import gradient
-from saliency_losses.extractors.head import Head, class_maps
+from saliency_losses.extractors.head import Head, HeadCall, class_maps
 from saliency_losses.extractors.modules import find_module
-from saliency_losses.extractors.probe import Tapped, probe
-from saliency_losses.extractors.score import Score, check_score, class_weights, find_logits, logits_of, scores
+from saliency_losses.extractors.probe import probe_head
+from saliency_losses.extractors.score import Score, check_score, class_weights, scores
 
 __all__ = ["CAM", "class_activation_map"]
 
@@ -85,22 +85,43 @@ class CAM(SaliencyExtractor):
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
     ) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
-        tapped = probe(model, inputs, run, self.layer, self._tap, leaf=False)
-        head = self._head(tapped.anatomy)
-        axis = tapped.channel_axis if self.layer else head.channel_axis
-        classifier = find_module(model, head.classifier) if head.classifier else None
-        maps = class_maps(tapped.tensor, axis, classifier, head.rank)
-        saliency = class_activation_map(maps, self._weights(tapped, head, classes))
-        return Explanation(tapped.output, saliency)
+        if not callable(self.score):
+            return self._explain(model, inputs, classes, run, keep=False)
+        keep = torch.is_grad_enabled()
+        with gradients_on() as usable:
+            inputs, classes = usable((inputs, classes))
+            output, saliency = self._explain(model, inputs, classes, run, keep=keep)
+        return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""
         shown = [f"score={self.score!r}"] + [f"{n}={v!r}" for n in ("layer", "head") if (v := getattr(self, n))]
         return ", ".join(shown)
 
-    def _tap(self, anatomy: Anatomy) -> tuple[Tap, int]:
-        head = self._head(anatomy)
-        return head.tap, head.channel_axis
+    def _explain(
+        self, model: torch.nn.Module, inputs: Any, classes: Any, run: Run | None, *, keep: bool
+    ) -> Explanation:
+        if self.layer is not None:
+            with capture(model, Tap(self.layer, "output"), leaf=False) as captured:
+                output, _, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
+            maps = self._maps_of_layer(model, captured.tensor, head)
+        else:
+            output, _, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
+            maps = call.maps
+        if callable(self.score):
+            weights = self._weights(output, call, classes, keep=keep)
+        else:
+            weights = class_weights(self.score, call.logits, classes)
+        return Explanation(output, class_activation_map(maps, weights))
+
+    def _maps_of_layer(self, model: torch.nn.Module, features: Tensor, head: Head) -> Tensor:
+        channels = head.shape[head.channel_axis - 1]
+        if features.ndim < 3 or features.shape[1] != channels or head.classifier is None:
+            raise ValueError(
+                f"Layer {self.layer!r} gives shape {tuple(features.shape)}, but the classifier {head.name!r} weighs "
+                f"{channels} channels: choose a layer of shape (B, {channels}, ...), or leave layer= out."
+            )
+        return class_maps(features, 1, find_module(model, head.classifier), head.rank)[0]
 
     def _head(self, anatomy: Anatomy) -> Head:
         if self.head is not None:
@@ -108,48 +129,19 @@ class CAM(SaliencyExtractor):
                 return anatomy.heads[self.head]
             raise ValueError(
                 f"head={self.head!r} is not a linear classifier behind global pooling; those of this model: "
-                f"{sorted(map(str, anatomy.heads)) or 'none'}."
+                f"{sorted(anatomy.heads) or 'none'}."
             )
         if anatomy.main is not None:
-            return anatomy.main
+            return anatomy.heads[anatomy.main]
         if len(anatomy.heads) > 1:
-            raise ValueError(
-                f"The model has several classifiers: {sorted(map(str, anatomy.heads))}. Choose one: CAM(head=...)."
-            )
+            raise ValueError(f"The model has several classifiers: {sorted(anatomy.heads)}. Choose one: CAM(head=...).")
         raise ValueError(
             "CAM needs global average pooling followed by one linear classifier, but of this model "
             f"{anatomy.why_no_head}. {anatomy.instead()}"
         )
 
-    def _weights(self, tapped: Tapped, head: Head, classes: Tensor | None) -> Tensor:
-        """How the explained score sums the logits; for a callable, its gradient at the logits."""
-        if not callable(self.score):
-            return class_weights(self.score, self._logits(tapped, head), classes)
-        leaves, layout = pytree.tree_flatten(tapped.output)
-        if head.leaf is None or layout != tapped.anatomy.layout:
-            raise ValueError(
-                "A callable score needs the logits among the tensors of the output, but "
-                f"{type(tapped.output).__name__} is not a pytree of tensors that keeps its form; use forward= to "
-                "return them, or extractor='grad_cam'."
-            )
-        keep = torch.is_grad_enabled()
-        with gradients_on() as usable:
-            logits = usable(leaves[head.leaf])
-            leaves[head.leaf] = logits if logits.requires_grad else logits.detach().requires_grad_()
-            value = scores(self.score, pytree.tree_unflatten(leaves, layout), usable(classes))
-            weights = gradient(value, leaves[head.leaf], "the logits", create_graph=keep)
-        batch = len(logits)
-        return weights.reshape(batch, -1) if value.ndim == 1 else weights.reshape(batch, value.shape[1], -1)
-
-    @staticmethod
-    def _logits(tapped: Tapped, head: Head) -> Tensor:
-        """What the head gave, (B, C)."""
-        if head is tapped.anatomy.main and find_logits(tapped.output) is not None:
-            return logits_of(tapped.output)
-        leaves, layout = pytree.tree_flatten(tapped.output)
-        if head.leaf is None or layout != tapped.anatomy.layout:
-            raise ValueError(
-                "The model's output does not hold the logits of this classifier in a form that stays the same; return "
-                "it as 'logits', use forward=, or extractor='grad_cam' with a callable score."
-            )
-        return logits_of(leaves[head.leaf])
+    def _weights(self, output: Any, call: HeadCall, classes: Any, *, keep: bool) -> Tensor:
+        """The gradient of a callable score at the logits: how it sums them there."""
+        value = scores(self.score, output, classes)
+        weights = gradient(value, call.output, "the logits of the classifier", create_graph=keep)
+        return weights.reshape(*value.shape, -1)

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.extractors.anatomy import Anatomy
 from saliency_losses.extractors.base import (
     EXTRACTORS,
     Explanation,
@@ -15,7 +14,6 @@ from saliency_losses.extractors.base import (
     detached,
     gradients_on,
 )
-from saliency_losses.extractors.capture import Tap
 from saliency_losses.extractors.gradient import gradient, refuse_obstacles
 from saliency_losses.extractors.input_gradient import Reduce, check_reduce, pick_input, reduce_channels
 from saliency_losses.extractors.modules import find_module
@@ -103,15 +101,15 @@ class CaptumExtractor(SaliencyExtractor):
             def score_of(tensor: Tensor) -> Tensor:
                 if self.layer is None:
                     outputs.append((run or call_model)(model, rebuild(tensor)))
-                    return scores(self.score, outputs[-1], classes)
-                output, activation, axis, _ = probe(model, rebuild(tensor), run, self.layer, _by_name, leaf=False)
+                    return _one_each(scores(self.score, outputs[-1], classes))
+                output, activation, axis = probe(model, rebuild(tensor), run, self.layer, leaf=True)
                 if axis != 1:
                     raise ValueError(
                         f"Captum's LayerGradCam averages over all axes from the third on, but layer {self.layer!r} "
                         f"has its channels at axis {axis}. Use extractor='grad_cam', which knows that layout."
                     )
                 outputs.append(output)
-                value = scores(self.score, output, classes)
+                value = _one_each(scores(self.score, output, classes))
                 if keep:
                     refuse_obstacles(value, activation)
                 return value
@@ -161,9 +159,11 @@ def captum_layer_grad_cam(**options: Any) -> CaptumExtractor:
     return CaptumExtractor(LayerGradCam, **options)
 
 
+def _one_each(value: Tensor) -> Tensor:
+    if value.ndim != 1:
+        raise ValueError(f"Captum gives one map per sample, so score must return (B,), got {tuple(value.shape)}.")
+    return value
+
+
 def _native() -> list[str]:
     return [name for name in EXTRACTORS.names() if not name.startswith("captum")]
-
-
-def _by_name(anatomy: Anatomy) -> tuple[Tap, int]:
-    raise ValueError("LayerGradCam needs layer=, a dotted name.")

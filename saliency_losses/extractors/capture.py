@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from saliency_losses.extractors.base import own_leaf
 from saliency_losses.extractors.modules import compiled_on_the_way, find_module
-from saliency_losses.extractors.pooling import PoolWatch
+from saliency_losses.extractors.pooling import Pool, PoolWatch
 
-__all__ = ["Captured", "Tap", "as_leaf", "capture", "refuse_compiled"]
+__all__ = ["Captured", "Tap", "as_leaf", "capture", "check_on_graph", "first_argument", "refuse_compiled"]
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,9 @@ class Captured:
     def __init__(self, tap: Tap) -> None:
         self.tap = tap
         self._tensors: list[Any] = []
-        self._on_graph = torch.is_grad_enabled()
 
     def put(self, tensor: Any) -> None:
-        """Keep the tensor.
-
-        Raises:
-            ValueError: The layer runs without gradients although the caller has them on.
-        """
-        if self._on_graph and not torch.is_grad_enabled():
-            raise ValueError(
-                f"Layer {self.tap} runs without gradients (reentrant checkpointing, or torch.no_grad() in the "
-                "model), so a map of it cannot be trained through. Checkpoint with use_reentrant=False, or choose "
-                "a layer outside that region."
-            )
+        """Keep the tensor."""
         self._tensors.append(tensor)
 
     @property
@@ -94,6 +83,25 @@ def as_leaf(tensor: Any) -> Tensor | None:
     return own_leaf(tensor)
 
 
+def first_argument(args: Any, kwargs: dict[str, Any]) -> Any:
+    """What a module was called with, by position or keyword."""
+    return args[0] if args else next(iter(kwargs.values()), None)
+
+
+def check_on_graph(tensor: Tensor, tap: Tap) -> None:
+    """Raise where scores cannot be differentiated with respect to the tensor although gradients are on.
+
+    Raises:
+        ValueError: The layer runs without gradients; the message names the remedy.
+    """
+    if torch.is_grad_enabled() and not tensor.requires_grad:
+        raise ValueError(
+            f"Layer {tap} runs without gradients (reentrant checkpointing, or torch.no_grad() in the model), so a map "
+            "of it cannot be trained through. Checkpoint with use_reentrant=False, or choose a layer outside that "
+            "region."
+        )
+
+
 @contextmanager
 def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
     """Capture the tapped tensor of whatever call of ``model`` happens inside the block.
@@ -112,7 +120,6 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
     refuse_compiled(model, tap.module, f"Layer {tap}")
     module = find_module(model, tap.module)
     captured = Captured(tap)
-
     calls = itertools.count(1)
 
     def its_turn() -> bool:
@@ -130,7 +137,7 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
         return output.clone() if copy is None and isinstance(output, Tensor) else copy
 
     def input_hook(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-        copy = keep(args[0] if args else next(iter(kwargs.values()), None)) if its_turn() else None
+        copy = keep(first_argument(args, kwargs)) if its_turn() else None
         if copy is None:
             return None
         return ((copy, *args[1:]), kwargs) if args else (args, {**kwargs, next(iter(kwargs)): copy})
@@ -141,13 +148,24 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
         elif tap.place == "input":
             handle = module.register_forward_pre_hook(input_hook, with_kwargs=True)
         else:
+            waiting = False
 
             def pool_hook(*_: Any) -> None:
-                if its_turn():
-                    watch = PoolWatch(lambda pool: keep(pool.source) if pool.index == tap.index else None)
-                    stack.enter_context(watch)
+                nonlocal waiting
+                waiting = its_turn()
+                watch.restart()
 
+            def on_pool(pool: Pool) -> Tensor | None:
+                nonlocal waiting
+                if not waiting or pool.index != tap.index:
+                    return None
+                waiting = False
+                return keep(pool.source)
+
+            watch = PoolWatch(on_pool)
             handle = module.register_forward_hook(pool_hook)
+            stack.callback(watch.forget)
+            stack.enter_context(watch)
         stack.callback(handle.remove)
         yield captured
 

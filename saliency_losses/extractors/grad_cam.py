@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_losses.extractors.anatomy import Anatomy
 from saliency_losses.extractors.base import (
     EXTRACTORS,
     Explanation,
@@ -16,7 +15,6 @@ from saliency_losses.extractors.base import (
     full_precision,
     gradients_on,
 )
-from saliency_losses.extractors.capture import Tap
 from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
@@ -35,10 +33,21 @@ def gradient_weighted_map(activation: Tensor, grad: Tensor) -> Tensor:
         (B, \*s), or (B, K, \*s).
     """
     with full_precision(activation, grad) as (activation, grad):
-        weights = grad.flatten(2 - activation.ndim).mean(-1)
-        if grad.ndim == activation.ndim:
+        weights = channel_weights(grad, activation.ndim - 2)
+        if weights.ndim == 2:
             return torch.einsum("bc,bc...->b...", weights, activation)
         return torch.einsum("bkc,bc...->bk...", weights, activation)
+
+
+def channel_weights(grad: Tensor, axes: int) -> Tensor:
+    """The mean over the last ``axes`` axes, zero where it is nothing but rounding error.
+
+    In front of a normalisation over positions the mean gradient is exactly zero; what is left of it in floating point
+    would be scaled up to a map by any divergence that normalises.
+    """
+    flat = grad.flatten(-axes)
+    mean = flat.mean(-1)
+    return torch.where(mean.abs() > 32 * torch.finfo(grad.dtype).eps * flat.abs().mean(-1), mean, 0.0)
 
 
 @EXTRACTORS.register("grad_cam")
@@ -97,7 +106,7 @@ class GradCAM(SaliencyExtractor):
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
-            output, activation, axis, _ = probe(model, inputs, run, self.layer, self._default, leaf=True)
+            output, activation, axis = probe(model, inputs, run, self.layer, leaf=True)
             score = scores(self.score, output, classes)
             what = f"layer {self.layer!r}" if self.layer else "the layer that grad_cam chose"
             grad = gradient(score, activation, what, create_graph=keep)
@@ -105,7 +114,9 @@ class GradCAM(SaliencyExtractor):
                 grad = torch.stack([self._channels_first(g, axis) for g in grad.unbind(1)], 1)
             else:
                 grad = self._channels_first(grad, axis)
-            saliency = gradient_weighted_map(self._channels_first(activation, axis), grad)
+            activation = self._channels_first(activation, axis)
+            self._check_weights(grad, activation.ndim - 2, what)
+            saliency = gradient_weighted_map(activation, grad)
             if self.relu:
                 saliency = saliency.relu()
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
@@ -114,8 +125,16 @@ class GradCAM(SaliencyExtractor):
         """The options."""
         return f"layer={self.layer!r}, score={self.score!r}, relu={self.relu}"
 
-    def _channels_first(self, tensor: Tensor, axis: int) -> Tensor:
-        tensor = self.reshape(tensor) if self.reshape else tensor.movedim(axis, 1) if tensor.ndim > 2 else tensor
+    def _channels_first(self, tensor: Tensor, axis: int | None) -> Tensor:
+        if self.reshape is not None:
+            tensor = self.reshape(tensor)
+        elif tensor.ndim > 2 and axis is None:
+            raise ValueError(
+                f"Nothing tells where the channels of layer {self.layer!r} are, whose output has shape "
+                f"{tuple(tensor.shape)}. Say so: GradCAM(layer=..., reshape=lambda t: ...) to (B, C, *positions)."
+            )
+        elif axis is not None:
+            tensor = tensor.movedim(axis, 1)
         if tensor.ndim < 3:
             raise ValueError(
                 f"Layer {self.layer!r} gives shape {tuple(tensor.shape)}, expected (B, C, *positions); choose a layer "
@@ -124,10 +143,13 @@ class GradCAM(SaliencyExtractor):
         return tensor
 
     @staticmethod
-    def _default(anatomy: Anatomy) -> tuple[Tap, int]:
-        if anatomy.default is not None:
-            return anatomy.default
-        raise ValueError(
-            "grad_cam found no layer to take by default: the last ones hold tokens, are changed in place, or there is "
-            f"none with positions. {anatomy.instead()}"
-        )
+    def _check_weights(grad: Tensor, axes: int, what: str) -> None:
+        """Raise where every channel's mean gradient is rounding error, so that the map would be noise."""
+        if grad.device.type != "cpu" or not bool((grad != 0).any()):
+            return
+        if not bool((channel_weights(grad.detach(), axes) != 0).any()):
+            raise ValueError(
+                f"The mean gradient at {what} vanishes in every channel, because something behind it is blind to "
+                "shifts (a normalisation or a softmax over positions). Grad-CAM is zero there; choose another layer, "
+                "or use extractor='input_gradient'."
+            )

@@ -11,7 +11,7 @@ from saliency_losses.extractors.base import is_own_leaf
 __all__ = ["gradient", "reaches_parameter", "refuse_obstacles"]
 
 # Half-precision gradients of scores are small; a power of two moves them into range without rounding.
-_HALF_SCALE = 1024.0
+_HALF_SCALE = 128.0
 
 _OBSTACLES = {
     "CompiledFunction": (
@@ -52,6 +52,11 @@ def gradient(scores: Tensor, tensor: Tensor, what: str, *, create_graph: bool) -
         ValueError: The scores do not depend on the tensor.
         RuntimeError: Something on the way has no double backward; the message names the remedy.
     """
+    if len(scores) != len(tensor):
+        raise ValueError(
+            f"The score has {len(scores)} samples, but {what} has shape {tuple(tensor.shape)}, with the batch first: "
+            "scores must be (B,) or (B, K), and a layer must keep the batch first (reshape= can bring it there)."
+        )
     if create_graph:
         refuse_obstacles(scores, tensor)
     scale = _HALF_SCALE if _in_half(tensor) else 1.0

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Layer", "Record", "last_layer", "spatial_layers"]
+from saliency_losses.extractors.pooling import version
+
+__all__ = ["Layer", "Record", "last_layer", "read_layers"]
 
 # These only move or drop what another layer computed, so a map of them is better taken one layer before.
 _LAYOUT_ONLY = (
@@ -16,7 +18,20 @@ _LAYOUT_ONLY = (
     nn.Identity,
     nn.modules.dropout._DropoutNd,
 )
-_CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Upsample,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.Dropout2d,
+    nn.Dropout3d,
+)
 
 
 class Layer(NamedTuple):
@@ -32,6 +47,11 @@ class Layer(NamedTuple):
     shape: tuple[int, ...]
     channel_axis: int
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The shape of a map of this layer."""
+        return _without(self.shape, self.channel_axis)
+
 
 @dataclass(eq=False)
 class Record:
@@ -40,16 +60,16 @@ class Record:
     Attributes:
         name: Of the module.
         module: The module.
-        calls: How often the module was called in all.
         tensor: What it returned.
         version: How often that had been changed in place when it was returned.
+        axis: Where its channels are; ``None`` if nothing tells.
     """
 
     name: str
     module: nn.Module
-    calls: int
     tensor: Tensor
     version: int
+    axis: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,24 +77,27 @@ class Record:
         return tuple(self.tensor.shape)
 
 
-def version(tensor: Tensor) -> int:
-    """How often the tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+def read_layers(records: list[Record], calls: dict[str, int]) -> Iterator[Layer]:
+    """The layers called once of which something tells where the channels are, in the order in which they finished.
 
-
-def spatial_layers(records: list[Record]) -> Iterator[Layer]:
-    """The layers called once whose output has positions, in the order in which they finished."""
+    Args:
+        records: Of all calls, in order; their ``axis`` is filled in.
+        calls: How often each module was called.
+    """
     for number, record in enumerate(records):
-        if record.calls == 1 and record.shape[1:] and record.tensor[0].numel() > max(record.shape[1:]):
-            yield Layer(record.name, record.shape, _channel_axis(records[: number + 1]))
+        record.axis = _channel_axis(records[:number], record)
+        if record.axis is not None and calls[record.name] == 1:
+            yield Layer(record.name, record.shape, record.axis)
 
 
 def last_layer(records: list[Record], layers: tuple[Layer, ...]) -> tuple[Layer, Tensor] | None:
-    """The last layer that computes something on positions, unless tokens follow; and its output as it still is."""
+    """The last layer that computes channels at several positions, unless tokens follow, and its output."""
     by_name = {record.name: record for record in records}
     for layer in reversed(layers):
         record = by_name[layer.name]
-        if isinstance(record.module, _LAYOUT_ONLY):
+        if isinstance(record.module, _LAYOUT_ONLY) or layer.shape[layer.channel_axis] == 1:
+            continue
+        if set(layer.positions) == {1}:
             continue
         if len(layer.shape) == 3 and layer.channel_axis == 2:
             return None
@@ -83,21 +106,49 @@ def last_layer(records: list[Record], layers: tuple[Layer, ...]) -> tuple[Layer,
     return None
 
 
-def _channel_axis(records: list[Record]) -> int:
-    """That of the last module inside the last layer whose type tells, and whose output has the layer's shape."""
-    layer = records[-1]
-    for inner in reversed(records):
-        if inner.shape == layer.shape and f"{inner.name}.".startswith(f"{layer.name}."):
-            axis = _own_channel_axis(inner.module, layer.shape)
-            if axis is not None:
-                return axis
-    return 1
+def _channel_axis(before: list[Record], record: Record) -> int | None:
+    """Where the channels of a layer's output are.
+
+    What tells is, in this order: the layer's own type; the last module inside it that works at the same positions; that
+    the output is a view of an earlier one; the last module before it that works at the same positions.
+    """
+    own = _own_channel_axis(record.module, record.shape)
+    if own is not None:
+        return own
+    inside = [other for other in before if other.name.startswith(f"{record.name}.")]
+    found = [other.axis for other in reversed(inside) if _at_same_positions(other, record)]
+    if found:
+        ambiguous = len(set(record.shape[1:])) == 1 and len(set(found)) > 1
+        return None if ambiguous else found[0]
+    for other in reversed(before):
+        axis = _axis_in_view(other, record)
+        if axis is not None:
+            return axis
+    return next((other.axis for other in reversed(before) if _at_same_positions(other, record)), None)
+
+
+def _at_same_positions(other: Record, record: Record) -> bool:
+    if other.axis is None or len(other.shape) != len(record.shape):
+        return False
+    return _without(other.shape, other.axis) == _without(record.shape, other.axis)
+
+
+def _axis_in_view(other: Record, record: Record) -> int | None:
+    """Where the channels of ``other`` are in ``record``, a view of the same memory with its axes permuted."""
+    if other.axis is None or other.tensor.data_ptr() != record.tensor.data_ptr() or other.shape == record.shape:
+        return None
+    channels = other.shape[other.axis], other.tensor.stride(other.axis)
+    axes = list(zip(record.shape, record.tensor.stride(), strict=True))
+    return axes.index(channels) if axes.count(channels) == 1 else None
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return tuple(size for number, size in enumerate(shape) if number not in (0, axis))
 
 
 def _own_channel_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
     if isinstance(module, nn.Linear):
         return len(shape) - 1
-    if isinstance(module, nn.LayerNorm):
-        normalised = tuple(module.normalized_shape)
-        return len(shape) - 1 if normalised == shape[-len(normalised) :] else 1
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        return len(shape) - 1 if tuple(module.normalized_shape) == shape[-1:] else None
     return 1 if isinstance(module, _CHANNELS_FIRST) else None

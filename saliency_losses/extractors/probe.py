@@ -11,36 +11,38 @@ from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.anatomy import Anatomy, observing
 from saliency_losses.extractors.base import Run, call_model
-from saliency_losses.extractors.capture import Tap, capture
+from saliency_losses.extractors.capture import Tap, capture, check_on_graph
+from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, why_not_this_call
 from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.modules import find_module, unwrap
+from saliency_losses.extractors.score import find_logits
 
-__all__ = ["Tapped", "list_layers", "probe"]
+__all__ = ["Classified", "Tapped", "list_layers", "probe", "probe_head"]
 
 
 class Tapped(NamedTuple):
-    """One forward pass: the output, the tapped tensor, where its channels are, and the model's anatomy."""
+    """One forward pass: the output, the tapped tensor, and where its channels are (``None`` if nothing tells)."""
 
     output: Any
     tensor: Tensor
-    channel_axis: int
-    anatomy: Anatomy
+    channel_axis: int | None
+
+
+class Classified(NamedTuple):
+    """One forward pass: the output, the features behind the head, and what the head did."""
+
+    output: Any
+    features: Tensor
+    head: Head
+    call: HeadCall
 
 
 # By model and mode: a model may take another way in training than in evaluation.
 _KNOWN: "WeakKeyDictionary[nn.Module, dict[bool, Anatomy]]" = WeakKeyDictionary()
 
 
-def probe(
-    model: nn.Module,
-    inputs: Any,
-    run: Run | None,
-    layer: str | None,
-    choose: Callable[[Anatomy], tuple[Tap, int]],
-    *,
-    leaf: bool,
-) -> Tapped:
-    """Call the model once and capture the output of ``layer``, or what ``choose`` picks from its anatomy.
+def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, leaf: bool) -> Tapped:
+    """Call the model once and capture the output of ``layer``, or what Grad-CAM taps by default.
 
     The first call of a model also takes down its anatomy, from hooks on all modules; later calls hook one.
 
@@ -48,32 +50,88 @@ def probe(
         model: In whatever wrappers.
         inputs: For the model.
         run: Calls the model; :func:`call_model` by default.
-        layer: A dotted name, or ``None`` to choose.
-        choose: Picks a tap and the channel axis; raises where there is none.
+        layer: A dotted name, or ``None`` for the default.
         leaf: See :func:`capture`.
+
+    Raises:
+        ValueError: There is no such layer or no default, or the layer runs without gradients although they are on.
     """
     run = run or call_model
-    anatomy = _remembered(model, layer)
+    anatomy = _remembered(model)
+    if anatomy is not None and layer is not None and anatomy.layer(model, layer) is None:
+        anatomy = None
     if anatomy is None:
         with ExitStack() as stack:
-            wanted = None if layer is None else stack.enter_context(capture(model, Tap(layer, "output"), leaf=leaf))
+            tap = None if layer is None else Tap(layer, "output")
+            captured = None if tap is None else stack.enter_context(capture(model, tap, leaf=leaf))
             observer = stack.enter_context(observing(model, leaf=leaf))
             stack.callback(observer.release)
             output = run(model, inputs)
-            anatomy = observer.conclude(output)
-            _KNOWN.setdefault(unwrap(model), {})[model.training] = anatomy
-            if wanted is None:
-                tap, axis = choose(anatomy)
-                return Tapped(output, observer.tensors[tap], axis, anatomy)
-            captured = wanted
+            anatomy = _remember(model, observer.conclude(model, output))
+            tap = tap or _default(anatomy)[0]
+            tensor = observer.tensors[tap] if captured is None else captured.tensor
     else:
-        tap, axis = choose(anatomy) if layer is None else (Tap(layer, "output"), 1)
+        tap = _default(anatomy)[0] if layer is None else Tap(layer, "output")
         with capture(model, tap, leaf=leaf) as captured:
             output = run(model, inputs)
-    if layer is not None:
-        known = anatomy.layer(layer)
-        axis = known.channel_axis if known else 1
-    return Tapped(output, captured.tensor, axis, anatomy)
+        tensor = captured.tensor
+    if leaf:
+        check_on_graph(tensor, tap)
+    if layer is None:
+        return Tapped(output, tensor, _default(anatomy)[1])
+    known = anatomy.layer(model, layer)
+    return Tapped(output, tensor, known.channel_axis if known else None)
+
+
+def probe_head(
+    model: nn.Module, inputs: Any, run: Run | None, choose: Callable[[Anatomy], Head], name: str | None, *, leaf: bool
+) -> Classified:
+    """Call the model once and capture what feeds global pooling, and what the classifier behind it did.
+
+    That the identity behind CAM holds is verified on the first call and whenever the size of the features changes; on
+    the CPU, where looking at numbers waits for nobody, and for a classifier with hooks, on every call.
+
+    Args:
+        model: In whatever wrappers.
+        inputs: For the model.
+        run: Calls the model; :func:`call_model` by default.
+        choose: Picks a head; raises where there is none.
+        name: Of the head, where the caller named one.
+        leaf: Whether the logits must be differentiable with respect to, even if all parameters are frozen.
+
+    Raises:
+        ValueError: There is no head, or in this call it did not give the logits.
+    """
+    run = run or call_model
+    anatomy = _remembered(model)
+    if anatomy is None or (name is not None and name not in anatomy.heads):
+        with ExitStack() as stack:
+            observer = stack.enter_context(observing(model, leaf=leaf))
+            stack.callback(observer.release)
+            output = run(model, inputs)
+            anatomy = _remember(model, observer.conclude(model, output))
+            head = choose(anatomy)
+            return Classified(output, observer.tensors[head.tap], head, observer.calls[head.name])
+    head = choose(anatomy)
+    with capture(model, head.tap, leaf=False) as captured, capture_head(model, head, captured, leaf=leaf) as calls:
+        output = run(model, inputs)
+    features = captured.tensor
+    logits = find_logits(output) if head.name == anatomy.main else None
+    if head.classifier is None:
+        maps = features.movedim(head.channel_axis, -1)
+        pooled = maps.mean(tuple(range(1, maps.ndim - 1)))
+        given = pooled if logits is None else logits
+        calls.append(HeadCall(pooled, given, maps, maps.new_zeros(maps.shape[-1])))
+    why = None if calls else f"its classifier {head.name!r} was not called this time"
+    hooked = head.classifier is not None and has_hooks(find_module(model, head.classifier))
+    if calls and (features.device.type == "cpu" or hooked or tuple(features.shape[1:]) != head.shape):
+        why = why_not_this_call(calls[0], features, head.channel_axis, logits)
+    if why is not None:
+        raise ValueError(
+            f"CAM follows one way from pooling to logits, but in this call {why}. Name the classifier, CAM(head=...), "
+            "with one loss for each, or use extractor='grad_cam' with a layer by name."
+        )
+    return Classified(output, features, head, calls[0])
 
 
 def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) -> list[Layer]:
@@ -102,8 +160,8 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
         for module, _ in modes:
             module.training = False
         with torch.random.fork_rng(devices), torch.no_grad(), observing(model, leaf=False) as observer:
-            (forward or call_model)(model, images)
-            layers = list(observer.layers())
+            output = (forward or call_model)(model, images)
+            layers = observer.conclude(model, output).spatial()
             observer.release()
     finally:
         for module, mode in modes:
@@ -111,14 +169,25 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
     return layers
 
 
-def _remembered(model: nn.Module, layer: str | None) -> Anatomy | None:
-    """The anatomy in the model's present mode, unless modules that matter were replaced since."""
+def _default(anatomy: Anatomy) -> tuple[Tap, int]:
+    if anatomy.default is not None:
+        return anatomy.default
+    raise ValueError(
+        "grad_cam found no layer to take by default: the last ones hold tokens, are changed in place, or there is none "
+        f"with positions. {anatomy.instead()}"
+    )
+
+
+def _remember(model: nn.Module, anatomy: Anatomy) -> Anatomy:
+    """The anatomy, with the heads that earlier calls found in the same modules."""
+    known = _remembered(model)
+    if known is not None:
+        anatomy.heads.update({name: head for name, head in known.heads.items() if name not in anatomy.heads})
+    _KNOWN.setdefault(unwrap(model), {})[model.training] = anatomy
+    return anatomy
+
+
+def _remembered(model: nn.Module) -> Anatomy | None:
+    """The anatomy in the model's present mode, unless modules were replaced since."""
     anatomy = _KNOWN.get(unwrap(model), {}).get(model.training)
-    if anatomy is None:
-        return None
-    names = anatomy.essential() | ({layer} & anatomy.modules.keys() if layer else set())
-    try:
-        same = all(find_module(model, name) is anatomy.modules[name]() for name in names)
-    except ValueError:
-        return None
-    return anatomy if same else None
+    return anatomy if anatomy is not None and anatomy.fits(model) else None

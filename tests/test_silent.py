@@ -1,0 +1,505 @@
+"""Models on which a map could be silently wrong: each gives the right map, or an error that says why."""
+
+import dataclasses
+
+import pytest
+import torch
+from models import batch, plain_net
+from torch import nn
+from torch.nn import functional as F
+
+import saliency_losses as sl
+from saliency_losses.divergences import KL, MSE, Correlation
+from saliency_losses.extractors import CAM, GradCAM, InputGradient
+from saliency_losses.testing import check_gradients
+
+IMAGES, LABELS, HUMAN = batch()
+
+
+class Net(nn.Module):
+    """Convolution, mean, whatever the test puts between, one linear layer."""
+
+    def __init__(self, between=None, head=None):
+        super().__init__()
+        self.conv, self.neck, self.fc = nn.Conv2d(3, 6, 3), nn.Identity(), head or nn.Linear(6, 3)
+        self.between = between or (lambda pooled, features: pooled)
+
+    def forward(self, x):
+        features = self.conv(x)
+        return self.fc(self.neck(self.between(features.mean((2, 3)), features)))
+
+
+def cam_of(net, weight, labels=LABELS):
+    return torch.einsum("bchw,bc->bhw", net.conv(IMAGES), weight[labels])
+
+
+def bias_identity(net, output, saliency):
+    got = saliency.mean((1, 2)) + net.fc(torch.zeros(1, 6))[0][LABELS]
+    torch.testing.assert_close(got, output.gather(1, LABELS[:, None])[:, 0])
+
+
+def refused(model, part=None, inputs=IMAGES, match="CAM"):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=match):
+            (part or CAM())(model, inputs, LABELS)
+
+
+def inplace_max(pooled, features):
+    pooled += features.amax((2, 3))
+    return pooled
+
+
+def inplace_norm(pooled, features):
+    pooled /= pooled.norm(dim=1, keepdim=True).detach()
+    return pooled
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        inplace_max,
+        inplace_norm,
+        lambda pooled, features: F.relu(pooled, inplace=True),
+        lambda pooled, features: pooled.tanh_(),
+        lambda pooled, features: F.normalize(pooled, dim=1),
+        lambda pooled, features: pooled.flip(1),
+        lambda pooled, features: pooled + features.std((2, 3)),
+    ],
+)
+def test_a_pooled_vector_that_is_changed(between):
+    refused(Net(between))
+
+
+@pytest.mark.parametrize("change", [lambda z: z.div_(0.07), lambda z: z * 2.0, lambda z: z.log_softmax(1)])
+def test_logits_that_are_changed(change):
+    class Changed(Net):
+        def forward(self, x):
+            return change(super().forward(x))
+
+    refused(Changed())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)),
+        nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 3)),
+        nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)),
+    ],
+)
+def test_heads_that_bend_even_where_it_does_not_show_yet(head):
+    nn.init.zeros_(head[-1].weight)
+    net = Net(head=head)
+    before = {key: value.clone() for key, value in net.state_dict().items() if "running" in key}
+    refused(net, inputs=torch.ones(4, 3, 9, 9), match="is not one linear layer")
+    refused(net.bfloat16(), inputs=IMAGES.bfloat16(), match="is not one linear layer")
+    assert all(key in net.state_dict() for key in before)
+
+
+def test_a_head_that_bends_out_of_sight():
+    class Capped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 6) * 1e-3)
+
+        def forward(self, pooled):
+            return (
+                30 * torch.tanh(F.linear(pooled, self.weight) / 30)
+                if self.weight.abs().max() > 1
+                else (F.linear(pooled, self.weight))
+            )
+
+    net = Net(head=Capped())
+    CAM()(net, IMAGES, LABELS)
+    with torch.no_grad():
+        net.fc.weight.mul_(1e5)
+    with pytest.raises(ValueError, match="its classifier is not linear: the map's mean plus the bias misses the logit"):
+        CAM()(net, IMAGES, LABELS)
+
+
+class Tasks(Net):
+    """A classifier for each task, chosen by the caller."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(6, 3), nn.Linear(6, 3)])
+
+    def forward(self, x, task):
+        return self.heads[task](self.conv(x).mean((2, 3)))
+
+
+def test_a_head_chosen_by_the_call():
+    net = Tasks()
+    CAM()(net, (IMAGES, 0), LABELS)
+    with pytest.raises(ValueError, match=r"its classifier 'heads.0' was not called this time.*CAM\(head=...\)"):
+        CAM()(net, (IMAGES, 1), LABELS)
+    for _ in range(2):
+        for task in (0, 1):
+            saliency = CAM(head=f"heads.{task}")(net, (IMAGES, task), LABELS).saliency
+            torch.testing.assert_close(saliency, cam_of(net, net.heads[task].weight))
+
+
+def test_a_head_that_takes_more_than_the_pooled_vector():
+    class PerTask(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 3, 6))
+
+        def forward(self, pooled, task=0):
+            return F.linear(pooled, self.weight[task])
+
+    class Model(Net):
+        def forward(self, x, task):
+            return self.fc(self.conv(x).mean((2, 3)), task)
+
+    refused(Model(head=PerTask()), inputs=(IMAGES, 1), match="takes more than the pooled vector")
+
+
+def test_a_module_put_between_later():
+    for late in (nn.LayerNorm(6), nn.BatchNorm1d(6), nn.GELU()):
+        net = Net()
+        CAM()(net, IMAGES, LABELS)
+        net.neck = late
+        refused(net)
+
+
+def test_a_head_repaired_after_a_refusal():
+    net = Net(head=nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3)))
+    refused(net)
+    net.fc = nn.Linear(6, 3)
+    torch.testing.assert_close(CAM()(net, IMAGES, LABELS).saliency, cam_of(net, net.fc.weight))
+
+
+def test_a_pooling_window_that_no_longer_covers_the_features():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AvgPool2d(7), nn.Flatten(), nn.Linear(6, 3))
+    CAM()(net, IMAGES, LABELS)
+    with pytest.raises(ValueError, match=r"CAM follows one way.*not the mean of a feature map"):
+        CAM()(net, torch.randn(4, 3, 12, 12), LABELS)
+
+
+def test_adapters_on_a_linear_head():
+    """Low-rank adapters that start at zero, by a patched forward and by a hook."""
+    patched, hooked = Net(), Net()
+    extra = [nn.Linear(6, 3, bias=False) for _ in range(2)]
+    for layer in extra:
+        nn.init.zeros_(layer.weight)
+    original = patched.fc.forward
+    patched.fc.forward = lambda pooled: original(pooled) + extra[0](pooled)
+    hooked.fc.register_forward_hook(lambda module, args, output: output + extra[1](args[0]))
+    for net in (patched, hooked):
+        CAM()(net, IMAGES, LABELS)
+    for layer in extra:
+        nn.init.normal_(layer.weight)
+    saliency = CAM()(patched, IMAGES, LABELS).saliency
+    torch.testing.assert_close(saliency, cam_of(patched, patched.fc.weight + extra[0].weight))
+    with pytest.raises(ValueError, match="CAM follows one way"):
+        CAM()(hooked, IMAGES, LABELS)
+
+
+def test_a_low_rank_head_as_a_module():
+    class LowRank(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.down, self.up = nn.Linear(6, 3), nn.Linear(6, 2, bias=False), nn.Linear(2, 3, bias=False)
+
+        def forward(self, pooled):
+            return self.base(pooled) + self.up(self.down(pooled))
+
+    net = Net(head=LowRank())
+    expected = net.fc.base.weight + net.fc.up.weight @ net.fc.down.weight
+    for _ in range(2):
+        output, saliency = CAM()(net, IMAGES, LABELS)
+        torch.testing.assert_close(saliency, cam_of(net, expected))
+        bias_identity(net, output, saliency)
+
+
+def test_parametrised_heads():
+    net = Net(head=nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)))
+    for _ in range(2):
+        torch.testing.assert_close(CAM()(net, IMAGES, LABELS).saliency, cam_of(net, net.fc.weight))
+
+
+def test_a_listener_on_the_classifier_hears_only_the_model():
+    heard = []
+    net = Net()
+    net.fc.register_forward_hook(lambda module, args, output: heard.append(args[0].shape))
+    for _ in range(3):
+        CAM()(net, IMAGES, LABELS)
+    assert heard == [(4, 6)] * 3
+
+
+def test_weights_swapped_in_for_one_call():
+    net = Net()
+    fast = {name: (p.detach() * -2.0).requires_grad_() for name, p in net.named_parameters()}
+    guided = sl.SaliencyGuidedLoss(net, "cam", forward=lambda model, x: torch.func.functional_call(model, fast, (x,)))
+    features = F.conv2d(IMAGES, fast["conv.weight"], fast["conv.bias"])
+    expected = torch.einsum("bchw,bc->bhw", features, fast["fc.weight"][LABELS])
+    for _ in range(2):
+        out = guided(IMAGES, LABELS, HUMAN)
+        torch.testing.assert_close(out.model_saliency, expected)
+        assert torch.autograd.grad(out.saliency_loss, fast["fc.weight"])[0].abs().sum() > 0
+
+
+def test_two_views_through_one_head():
+    class Views(Net):
+        def forward(self, x):
+            return Net.forward(self, x), Net.forward(self, x.flip(3))
+
+    net = Views()
+    refused(net, match=r"several classifiers: \['fc', 'fc, call 2'\]")
+    second = torch.einsum("bchw,bc->bhw", net.conv(IMAGES.flip(3)), net.fc.weight[LABELS])
+    for _ in range(2):
+        torch.testing.assert_close(CAM(head="fc")(net, IMAGES, LABELS).saliency, cam_of(net, net.fc.weight))
+        torch.testing.assert_close(CAM(head="fc, call 2")(net, IMAGES, LABELS).saliency, second)
+
+
+def test_a_gate_that_pools_twice():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool, self.fc = nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            gate = self.pool(y).mean((2, 3))
+            return self.fc((y * torch.sigmoid(gate)[:, :, None, None]).mean((2, 3)))
+
+    net = Gated()
+    first, second = (CAM()(net, IMAGES, LABELS).saliency for _ in range(2))
+    assert first.shape == (4, 7, 7)
+    torch.testing.assert_close(first, second)
+
+
+def test_a_backbone_under_no_grad():
+    class Probe(Net):
+        def forward(self, x):
+            with torch.no_grad():
+                pooled = self.conv(x).mean((2, 3))
+            return self.fc(pooled)
+
+    net = Probe()
+    for _ in range(2):
+        loss = sl.SaliencyGuidedLoss(net, "cam")(IMAGES, LABELS, HUMAN).saliency_loss
+        assert torch.autograd.grad(loss, net.fc.weight)[0].abs().sum() > 0
+        with pytest.raises(ValueError, match="runs without gradients"):
+            sl.SaliencyGuidedLoss(net, "grad_cam")(IMAGES, LABELS, HUMAN)
+
+
+def test_autocast_inside_the_model():
+    class Mixed(Net):
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                features = self.conv(x)
+            return self.fc(features.mean((2, 3)).float())
+
+    net = Mixed()
+    for _ in range(2):
+        saliency = CAM()(net, IMAGES, LABELS).saliency
+        torch.testing.assert_close(saliency, cam_of(net, net.fc.weight), rtol=0.05, atol=0.02)
+
+
+def test_a_device_context_inside_the_model():
+    class Placed(Net):
+        def forward(self, x):
+            with torch.device("cpu"):
+                features = self.conv(x)
+            return self.fc(features.mean((2, 3)))
+
+    net = Placed()
+    for _ in range(3):
+        torch.testing.assert_close(CAM()(net, IMAGES, LABELS).saliency, cam_of(net, net.fc.weight))
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_class_maps_changed_in_place_after_pooling():
+    class Segments(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3)
+
+        def forward(self, x):
+            maps = self.conv(x)
+            logits = maps.mean((2, 3))
+            return {"logits": logits, "segments": maps.sigmoid_()}
+
+    refused(Segments())
+
+
+def test_a_callable_score_on_more_than_the_logits():
+    class Both(Net):
+        def forward(self, x):
+            logits = super().forward(x)
+            return {"logits": logits, "shares": logits.softmax(1)}
+
+    net = Both()
+    part = CAM(score=lambda output, y: (output["logits"] + 5 * output["shares"]).gather(1, y[:, None])[:, 0])
+    trained = part(net, IMAGES, LABELS).saliency.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(part(net, IMAGES, LABELS).saliency, trained)
+    torch.testing.assert_close(part(net.requires_grad_(False), IMAGES, LABELS).saliency, trained)
+
+
+class ChannelsLast(nn.Module):
+    """Works on (B, H, W, C) behind a convolution."""
+
+    def __init__(self, mid):
+        super().__init__()
+        self.conv, self.mid, self.fc = nn.Conv2d(3, 6, 3), mid, nn.Linear(294, 3)
+
+    def forward(self, x):
+        return self.fc(self.mid(self.conv(x).permute(0, 2, 3, 1)).flatten(1))
+
+
+class Custom(nn.Module):
+    """A normalisation of one's own."""
+
+    def forward(self, x):
+        return x / (x.std(-1, keepdim=True) + 1.0)
+
+
+@pytest.mark.parametrize(
+    "mid", [nn.RMSNorm(6), nn.LayerNorm(6), nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.GELU())]
+)
+def test_channels_last_layers(mid):
+    saliency = GradCAM(layer="mid")(ChannelsLast(mid), IMAGES, LABELS).saliency
+    assert saliency.shape == (4, 7, 7)
+
+
+def test_a_layer_whose_channels_nothing_tells():
+    net = ChannelsLast(Custom())
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"Nothing tells where the channels of layer 'mid' are.*reshape="):
+            GradCAM(layer="mid")(net, IMAGES, LABELS)
+    told = GradCAM(layer="mid", reshape=lambda t: t.movedim(-1, 1))
+    assert told(net, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+    assert GradCAM()(net, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+
+
+def test_a_norm_over_channels_and_positions():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.LayerNorm([6, 7, 7]), nn.Flatten(), nn.Linear(294, 3))
+    assert [layer.channel_axis for layer in sl.list_layers(net, IMAGES)] == [1, 1]
+    assert GradCAM()(net, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+
+
+def test_a_layer_by_its_other_name():
+    net = ChannelsLast(nn.LayerNorm(6))
+    net.last = net.mid
+    assert GradCAM(layer="last")(net, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+
+
+def test_a_layer_first_seen_with_one_position():
+    class Shrinks(ChannelsLast):
+        def forward(self, x):
+            return self.fc(
+                F.adaptive_avg_pool2d(self.mid(self.conv(x).permute(0, 2, 3, 1)).movedim(-1, 1), 7).flatten(1)
+            )
+
+    net = Shrinks(nn.LayerNorm(6))
+    GradCAM(layer="mid")(net, torch.randn(4, 3, 3, 3), LABELS)
+    assert GradCAM(layer="mid")(net, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+
+
+def test_a_layer_with_another_axis_first():
+    class SequenceFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.mix, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.fc(self.mix(self.conv(x).flatten(2).permute(2, 0, 1)).mean(0))
+
+    with pytest.raises(ValueError, match=r"score has 4 samples, but layer 'mix' has shape \(49, 4, 6\).*batch first"):
+        GradCAM(layer="mix")(SequenceFirst(), IMAGES, LABELS)
+    with pytest.raises(ValueError, match="score has 3 samples"):
+        InputGradient(score=lambda output, y: output.sum(0))(plain_net(), IMAGES, LABELS)
+
+
+def test_grad_cam_before_a_layer_that_is_blind_to_shifts():
+    """There the mean gradient is zero, and what floating point leaves of it must not become a map."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.InstanceNorm2d(6), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    for model in (net, net.double()):
+        images = IMAGES.to(model[0].weight.dtype)
+        with pytest.raises(ValueError, match="mean gradient at layer '0' vanishes in every channel"):
+            GradCAM(layer="0")(model, images, LABELS)
+        assert GradCAM(layer="1")(model, images, LABELS).saliency.abs().max() > 1e-5
+
+
+def test_an_in_place_layer_behind_the_tapped_one_changes_nothing():
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(294, 3)]
+    plain = nn.Sequential(*layers)
+    inplace = nn.Sequential(layers[0], nn.ReLU(inplace=True), *layers[2:])
+    for _ in range(2):
+        first, second = (GradCAM(layer="0")(net, IMAGES, LABELS).saliency for net in (plain, inplace))
+        assert first.min() < 0
+        torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(
+    "divergence", [MSE(), KL(), KL(normalize="sum"), Correlation(), MSE(normalize="max_abs")], ids=repr
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_map_that_is_not_finite_shows(divergence, value):
+    maps = torch.randn(2, 5, 5)
+    maps[0, 1, 1] = value
+    values = divergence(maps, torch.rand(2, 5, 5))
+    assert not values[0].isfinite()
+    assert values[1].isfinite()
+
+
+def test_large_logits_in_half_precision():
+    class Clip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.body = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+            self.text = nn.Parameter(torch.randn(3, 16))
+
+        def forward(self, x):
+            pooled = F.normalize(F.gelu(self.body(F.gelu(self.conv(x)))).mean((2, 3)), dim=1)
+            return 100.0 * pooled @ F.normalize(self.text, dim=1).T
+
+    torch.manual_seed(0)
+    net = Clip()
+    for part in (GradCAM(layer="body"), InputGradient()):
+        exact = sl.SaliencyGuidedLoss(net, part)(IMAGES, LABELS, HUMAN)
+        with torch.autocast("cpu", dtype=torch.float16):
+            half = sl.SaliencyGuidedLoss(net, part)(IMAGES, LABELS, HUMAN)
+        torch.testing.assert_close(half.saliency_loss, exact.saliency_loss, rtol=0.05, atol=0.01)
+
+
+def test_a_dataclass_output_is_off_the_graph_in_evaluation():
+    @dataclasses.dataclass
+    class Output:
+        logits: torch.Tensor
+
+    class Wrapped(Net):
+        def forward(self, x):
+            return Output(super().forward(x))
+
+    net = Wrapped()
+    for part in (CAM(), GradCAM(), InputGradient()):
+        part(net, IMAGES, LABELS).saliency.sum().backward()
+        with torch.no_grad():
+            assert not part(net, IMAGES, LABELS).output.logits.requires_grad
+
+
+def test_ignored_targets_and_weights():
+    targets = torch.tensor([0, 1, -100, -100])
+    guided = sl.SaliencyGuidedLoss(plain_net(), "cam")
+    plain = guided(IMAGES, targets, None).task_loss
+    weighted = guided(IMAGES, targets, None, sample_weight=torch.ones(4)).task_loss
+    torch.testing.assert_close(weighted, plain)
+
+
+def test_gradients_of_the_first_and_later_calls_are_the_same():
+    for part in (CAM(), GradCAM(), GradCAM(layer="conv"), InputGradient()):
+        net = Net().double()
+        guided = sl.SaliencyGuidedLoss(net, part, "correlation")
+        inputs = IMAGES.double(), LABELS, HUMAN.double()
+        first, later = (torch.autograd.grad(guided(*inputs).loss, list(net.parameters())) for _ in range(2))
+        for a, b in zip(first, later, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        check_gradients(lambda guided=guided, inputs=inputs: guided(*inputs).loss, dict(net.named_parameters()))
