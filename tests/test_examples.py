@@ -1,0 +1,58 @@
+"""The examples and the toy run, end in pictures, and say what is wrong with bad arguments."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments, folder=ROOT):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def pictures(folder):
+    return {path.name for path in folder.glob("*.png") if path.read_bytes().startswith(b"\x89PNG")}
+
+
+def test_toy(tmp_path):
+    result = run("-m", "saliency_losses", "--output", tmp_path / "toy.png")
+    assert result.returncode == 0, result.stderr
+    assert pictures(tmp_path) == {"toy.png"}
+    assert "guided" in result.stdout
+    refused = run("-m", "saliency_losses", "--output", tmp_path / "no" / "such" / "folder" / "toy.png")
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+
+
+def test_decoy_digits(tmp_path):
+    result = run("-m", "examples.decoy_digits", "--quick", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert pictures(tmp_path)
+    json.loads((tmp_path / "results.json").read_text())
+
+
+def test_synthetic_faces(tmp_path):
+    result = run("-m", "examples.synthetic_faces", "--quick", "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {"results.png", "faces.png", "average_cam.png"} <= pictures(tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["gate"]
+    assert (tmp_path / "table.md").read_text().strip()
+
+
+@pytest.mark.parametrize("example", ["examples.synthetic_faces", "examples.decoy_digits", "benchmarks.step"])
+def test_help(example):
+    assert run("-m", example, "--help").returncode == 0
+
+
+def test_unknown_arm():
+    result = run("-m", "examples.synthetic_faces", "--arms", "cyborgg")
+    assert result.returncode != 0
+    assert "cyborg" in result.stderr
+    assert "Traceback" not in result.stderr
