@@ -39,7 +39,7 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Set PYTHON=...")'
-	$(PYTHON) -m venv .venv || { echo "No venv: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "No venv: on Debian and Ubuntu, apt install python3-venv."; exit 1; }
 
 .venv/.%: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$*]"

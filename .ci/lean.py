@@ -24,6 +24,7 @@ for name in ("cam", "grad_cam", "input_gradient"):
     assert out.loss.isfinite() and net[0].weight.grad.abs().sum() > 0, name
     net.zero_grad()
 absent = [name for name in ("torchvision", "triton") if importlib.util.find_spec(name) is None]
+assert "torchvision" in absent
 print("one guided step per extractor, torch", torch.__version__, "without", absent)
 """
 

@@ -9,7 +9,6 @@ import saliency_losses as sl
 from saliency_losses.divergences.base import DIVERGENCES
 from saliency_losses.extractors.base import EXTRACTORS
 
-TITLES = {"extractors": "Extractors", "divergences": "Divergences"}
 INTRODUCTIONS = {
     "extractors": "An extractor finds where a model looks. Every map below can be trained through: each name is tested "
     "by finite differences over every parameter, in train mode.",
@@ -52,8 +51,8 @@ def write_reference(folder: Path) -> None:
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
             )
             entries.append(_directive("extractors.input_gradient.reduce_channels"))
-            entries.append(f"{_heading('Any of Captum', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
-        _write(folder / f"{page}.rst", TITLES[page], INTRODUCTIONS[page], entries)
+            entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
+        _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
     pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])

@@ -4,7 +4,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["check_synchronised", "check_wrappers", "is_distributed", "summed_over_ranks", "world_size"]
+__all__ = [
+    "averaging_group",
+    "check_synchronised",
+    "check_wrappers",
+    "is_distributed",
+    "summed_over_ranks",
+    "world_size",
+]
 
 
 def is_distributed() -> bool:
@@ -12,14 +19,21 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def world_size() -> int:
-    """How many processes train."""
-    return dist.get_world_size()
+def averaging_group(loss: nn.Module) -> dist.ProcessGroup | None:
+    """The processes over which the wrapper around or inside the loss averages gradients; ``None`` is all of them."""
+    active = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    wrappers = [active] if active is not None else loss.modules()
+    return next((w.process_group for w in wrappers if isinstance(w, DistributedDataParallel)), None)
 
 
-def summed_over_ranks(counts: Tensor) -> Tensor:
-    """The sum over all ranks; every rank must call it."""
-    dist.all_reduce(counts)
+def world_size(group: dist.ProcessGroup | None) -> int:
+    """How many processes train together."""
+    return dist.get_world_size(group)
+
+
+def summed_over_ranks(counts: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum over the group; every process in it must call this."""
+    dist.all_reduce(counts, group=group)
     return counts
 
 
@@ -60,7 +74,8 @@ def check_synchronised(loss: nn.Module) -> None:
     raise RuntimeError(
         "torch.distributed is initialised with more than one process, but nothing synchronises the gradients of this "
         "loss: it holds the bare model. Wrap the loss, DDP(SaliencyGuidedLoss(model, ...)), or give it the wrapped "
-        "model. If you average the gradients yourself, or train apart on purpose, pass gradient_sync='manual'."
+        "model. If you average the gradients yourself, pass gradient_sync='manual'; if the processes train apart, "
+        "gradient_sync='none'."
     )
 
 

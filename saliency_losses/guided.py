@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saliency_losses.distributed import (
+    averaging_group,
     check_synchronised,
     check_wrappers,
     is_distributed,
@@ -18,7 +19,7 @@ from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, Run, SaliencyExtractor, call_model
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.human import HumanMaps, check_values, read_human, resize
-from saliency_losses.task import TaskLoss, check_weights, task_term
+from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
 from saliency_losses.weighting import Additive, Convex, Weighting
 
 __all__ = ["Denominator", "LossOutput", "SaliencyGuidedLoss"]
@@ -68,11 +69,14 @@ class SaliencyGuidedLoss(nn.Module):
         denominator: What the sum over annotated maps is divided by: ``"annotated"`` (their number), ``"batch"`` (the
             number of maps, annotated or not), ``"sum"`` (one), or a number. In grad mode under ``torch.distributed``
             counts and numbers are those of all processes together.
-        reduction: ``"mean"``, or ``"none"`` for one loss per sample and one saliency value per map.
+        reduction: ``"mean"``, or ``"none"`` for one loss per sample and one saliency value per map, zero where there is
+            no human map; the denominator then plays no part.
         forward: ``(model, inputs)`` to the output, where :func:`~saliency_losses.extractors.call_model` does not do.
-        check_values: Whether values of human maps are checked (finite, not negative). By default on each call for
-            tensors on the CPU, and on the first 10 calls elsewhere, since it waits for the device.
-        gradient_sync: ``"manual"`` allows several processes to train without a wrapper that averages gradients.
+        check_values: Whether values of human maps are checked (finite, in the divergence's range, not empty). By
+            default on each call for tensors on the CPU, and on the first 10 calls elsewhere, since it waits for the
+            device.
+        gradient_sync: Who averages gradients where several processes train: a ``"wrapper"`` (any other case is
+            refused), the caller (``"manual"``), or nobody, since they train apart (``"none"``: counts are their own).
 
     Raises:
         ValueError: An unknown name or option, or both alpha and ``saliency_weight``.
@@ -104,7 +108,7 @@ class SaliencyGuidedLoss(nn.Module):
         reduction: Literal["mean", "none"] = "mean",
         forward: Run | None = None,
         check_values: bool | None = None,
-        gradient_sync: Literal["wrapper", "manual"] = "wrapper",
+        gradient_sync: Literal["wrapper", "manual", "none"] = "wrapper",
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
@@ -113,8 +117,8 @@ class SaliencyGuidedLoss(nn.Module):
             raise ValueError("alpha and saliency_weight exclude each other; give one.")
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
-        if gradient_sync not in ("wrapper", "manual"):
-            raise ValueError(f"gradient_sync must be 'wrapper' or 'manual', got {gradient_sync!r}.")
+        if gradient_sync not in ("wrapper", "manual", "none"):
+            raise ValueError(f"gradient_sync must be 'wrapper', 'manual' or 'none', got {gradient_sync!r}.")
         self.model = model
         self.extractor = EXTRACTORS.resolve(extractor)
         self.divergence = DIVERGENCES.resolve(divergence)
@@ -145,7 +149,8 @@ class SaliencyGuidedLoss(nn.Module):
 
         Args:
             images: What the model takes: a tensor, a tuple or list (positional) or a mapping (keywords).
-            targets: What the task loss takes; by default class indices (B,) or probabilities (B, C).
+            targets: What the task loss takes; by default class indices (B,), where -100 is ignored and its map too, or
+                probabilities (B, C).
             human_saliency: (B, \*S) or (B, 1, \*S), at any size; (B, K, \*S) for ``classes`` of shape (B, K). Float,
                 uint8 (scaled from 0..255) or bool. ``None`` means that no sample has a map.
             annotated: Which samples have a map, (B,); which maps exist, (B, K); or which pixels are known, in the shape
@@ -163,9 +168,7 @@ class SaliencyGuidedLoss(nn.Module):
         batch = _batch_size(images)
         training = torch.is_grad_enabled()
         several = _is_several(classes)
-        score = getattr(self.extractor, "score", None)
-        if classes is not None and (score == "predicted" or isinstance(score, int)):
-            raise ValueError(f"classes= would be ignored: {self.extractor} explains score={score!r}. Give one of both.")
+        self._check_classes(classes)
         if not self.weighting.needs_saliency:
             return self._task_alone(self._call(images), targets, sample_weight)
         if training:
@@ -177,7 +180,8 @@ class SaliencyGuidedLoss(nn.Module):
             maps = classes.numel() if several and classes is not None else batch
             self._divisor(denominator, next(_tensors((output, images))).new_zeros(()), maps)
             return self._task_alone(output, targets, sample_weight)
-        output, saliency = self._explain(self.model, images, _as_classes(targets) if classes is None else classes)
+        explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
+        output, saliency = self._explain(self.model, images, explained)
         if training and not reaches_parameter(saliency):
             raise RuntimeError(
                 f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
@@ -185,8 +189,10 @@ class SaliencyGuidedLoss(nn.Module):
                 "above trainable ones, or evaluate under torch.no_grad()."
             )
         human = read_human(human_saliency, annotated, saliency, several)
+        if has_class is not None:
+            human = human._replace(annotated=human.annotated & has_class)
         self._check_values(human, saliency, several, annotated is None)
-        values = self._compare(saliency, human, several, annotated is not None)
+        values = self._compare(saliency, human, several, annotated is not None or has_class is not None)
         if sample_weight is not None:
             weight = check_weights(sample_weight, len(values)).to(values.dtype)
             values = values * (weight.unsqueeze(1) if several else weight)
@@ -214,11 +220,17 @@ class SaliencyGuidedLoss(nn.Module):
             Raw, signed maps (B, \*s) or (B, K, \*s); on the graph while grad mode is on.
         """
         _batch_size(images)
+        self._check_classes(classes)
         return self._explain(self.model if model is None else model, images, classes).saliency
 
     def extra_repr(self) -> str:
         """The options that no part prints."""
         return f"denominator={self.denominator!r}, reduction={self.reduction!r}"
+
+    def _check_classes(self, classes: Any) -> None:
+        score = getattr(self.extractor, "score", None)
+        if classes is not None and (score == "predicted" or isinstance(score, int)):
+            raise ValueError(f"classes= would be ignored: {self.extractor} explains score={score!r}. Give one of both.")
 
     def _call(self, images: Any) -> Any:
         return (self.run or call_model)(self.model, images)
@@ -278,14 +290,15 @@ class SaliencyGuidedLoss(nn.Module):
             maps: How many there are.
         """
         chosen = self.denominator if denominator is None else _check_denominator(denominator)
-        together = torch.is_grad_enabled() and is_distributed()
-        ranks = world_size() if together else 1
+        together = torch.is_grad_enabled() and is_distributed() and self.gradient_sync != "none"
+        group = averaging_group(self) if together else None
+        ranks = world_size(group) if together else 1
         if not isinstance(chosen, str):
             return chosen / ranks
         if chosen == "sum":
             return 1.0 / ranks
         count = annotated.float() if chosen == "annotated" else torch.full_like(annotated, maps, dtype=torch.float32)
-        return (summed_over_ranks(count) if together else count).clamp_min(1.0) / ranks
+        return (summed_over_ranks(count, group) if together else count).clamp_min(1.0) / ranks
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
@@ -304,12 +317,19 @@ def _is_several(classes: Any) -> bool:
     return isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
 
 
-def _as_classes(targets: Any) -> Any:
-    """The targets as classes to explain; several classes per sample must be asked for by ``classes``."""
-    if not _is_several(targets):
-        return targets
-    if targets.shape[1] == 1:
-        return targets.flatten()
+def _as_classes(targets: Any) -> tuple[Any, Tensor | None]:
+    """The targets as classes to explain, and for indices which samples have one; ignored targets have none.
+
+    Several classes per sample must be asked for by ``classes``.
+    """
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.dtype == torch.bool:
+        return targets, None
+    if targets.ndim == 1 or (targets.ndim == 2 and targets.shape[1] == 1):
+        targets = targets.flatten()
+        known = targets != IGNORED
+        return torch.where(known, targets, 0), known
+    if targets.ndim != 2:
+        return targets, None
     raise ValueError(
         f"Integer targets of shape {tuple(targets.shape)} do not say which class each map explains; pass classes= "
         "(indices (B,) or (B, K)), or float targets (B, C), which weigh the logits."

@@ -1,11 +1,12 @@
 """Parts by name: one table per kind of part, filled by a decorator and, on demand, by plugins."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["Registry", "nearest"]
+__all__ = ["Registry", "nearest", "options_of"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +25,13 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 def _place(maker: Callable[..., Any]) -> str:
     return f"{maker.__module__}.{maker.__qualname__}"
+
+
+def options_of(part: Any) -> str:
+    """The options of a part that differ from its defaults, as they would be written."""
+    parameters = inspect.signature(type(part).__init__).parameters.values()
+    shown = [p for p in parameters if p.kind is p.KEYWORD_ONLY and getattr(part, p.name) != p.default]
+    return ", ".join(f"{p.name}={getattr(part, p.name)!r}" for p in shown)
 
 
 class Registry(Generic[T]):

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from saliency_losses.extractors.score import logits_of
 
-__all__ = ["TaskLoss", "check_weights", "cross_entropy", "task_term"]
+__all__ = ["IGNORED", "TaskLoss", "check_weights", "cross_entropy", "task_term"]
 
-_IGNORED = -100  # PyTorch's default ignore_index
+IGNORED = -100  # PyTorch's default ignore_index
 
 TaskLoss = Callable[[Any, Any], Tensor]
 
@@ -46,11 +46,15 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
         )
     if count == 1:
         targets = targets.flatten().to(logits.dtype)
+        if targets.device.type == "cpu" and bool(((targets < 0) | (targets > 1)).any()):
+            raise ValueError(
+                f"targets of one logit must lie in [0, 1], got {float(targets.min())}..{float(targets.max())}."
+            )
         return F.binary_cross_entropy_with_logits(logits.flatten(), targets, reduction=reduction)
     if not probabilities:
         targets = targets.long()
         on_host = targets.device.type == "cpu"
-        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != _IGNORED))).any()):
+        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != IGNORED))).any()):
             raise ValueError(f"targets must lie in 0..{count - 1}, got {int(targets.min())}..{int(targets.max())}.")
     return F.cross_entropy(logits, targets, reduction=reduction)
 
@@ -85,8 +89,8 @@ def task_term(
         value = value * check_weights(weight, len(value)).to(value.dtype)
     if per_sample:
         return value
-    if task_loss is None and weight is not None:
-        value = value.sum() / (targets != _IGNORED).sum().clamp_min(1)
+    if task_loss is None and weight is not None and not targets.is_floating_point():
+        value = value.sum() / (targets != IGNORED).sum().clamp_min(1)
     return value.mean()
 
 

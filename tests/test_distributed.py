@@ -123,6 +123,32 @@ def refusals(rank):
     allowed(images, labels, human).loss.backward()
 
 
+def apart(rank):
+    """Processes that train apart, with counts of their own, one of them a step longer."""
+    images, labels, human, found = mine(rank, *data(), flags("unequal"))
+    net, alone = network(), network()
+    guided = sl.SaliencyGuidedLoss(net, "cam", "mse", alpha=0.3, gradient_sync="none")
+    for _ in range(1 + rank):
+        net.zero_grad()
+        guided(images, labels, human, annotated=found).loss.backward()
+    count = float(found.sum())
+    own = sl.SaliencyGuidedLoss(alone, "cam", "mse", alpha=0.3, gradient_sync="none", denominator=count)
+    own(images, labels, human, annotated=found).loss.backward()
+    agree(net, [p.grad for p in alone.parameters()])
+
+
+def smaller_group(rank):
+    """Counts are those of the processes that average gradients: here, each on its own."""
+    groups = [dist.new_group([number]) for number in range(RANKS)]
+    images, labels, human, found = mine(rank, *data(), flags("unequal"))
+    net, alone = network(), network()
+    guided = DDP(sl.SaliencyGuidedLoss(net, "cam", "mse", alpha=0.3), process_group=groups[rank])
+    guided(images, labels, human, annotated=found).loss.backward()
+    own = sl.SaliencyGuidedLoss(alone, "cam", "mse", alpha=0.3, gradient_sync="none")
+    own(images, labels, human, annotated=found).loss.backward()
+    agree(net, [p.grad for p in alone.parameters()])
+
+
 def weight_zero_waits_for_nobody(rank):
     images, labels, human = mine(rank, *data())
     net = network()
@@ -168,6 +194,8 @@ def cases():
         denominators,
         accumulation,
         refusals,
+        apart,
+        smaller_group,
         weight_zero_waits_for_nobody,
         fully_sharded,
         evaluation_on_one_rank,

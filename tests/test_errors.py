@@ -77,7 +77,7 @@ BAD_CALLS = {
         lambda: guided(denominator=0),
         "denominator must be 'annotated', 'batch', 'sum' or a positive",
     ),
-    "gradient_sync": (lambda: guided(gradient_sync="none"), "gradient_sync must be 'wrapper' or 'manual'"),
+    "gradient_sync": (lambda: guided(gradient_sync="no"), "gradient_sync must be 'wrapper', 'manual' or 'none'"),
     "score": (lambda: CAM(score="truth"), "score must be 'true', 'predicted', 'contrast', a class index or a callable"),
     "reduce": (
         lambda: InputGradient(reduce="max"),

@@ -34,7 +34,7 @@ def create_divergence(name: str, **options: Any) -> Divergence:
 
     Example:
         >>> create_divergence("right_reasons", human="never_here")
-        RightReasons(human='never_here', normalize='none')
+        RightReasons(human='never_here')
     """
     return DIVERGENCES.create(name, **options)
 

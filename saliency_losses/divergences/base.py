@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_losses.divergences.normalize import Scope
-from saliency_losses.registry import Registry
+from saliency_losses.registry import Registry, options_of
 
 __all__ = ["DIVERGENCES", "Divergence", "masked_mean"]
 
@@ -26,7 +26,7 @@ class Divergence(nn.Module, ABC):
     """
 
     spatial: ClassVar[bool] = False
-    human_range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    human_range: tuple[float, float] = (0.0, float("inf"))
     empty_is_suspicious: bool = True
     scope: Scope = "sample"
 
@@ -71,6 +71,10 @@ class Divergence(nn.Module, ABC):
             if known is not None:
                 values = torch.where(known.flatten(1).amax(1) > 0, values, 0.0)
             return values
+
+    def extra_repr(self) -> str:
+        """The options that differ from their defaults."""
+        return options_of(self)
 
     @abstractmethod
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:

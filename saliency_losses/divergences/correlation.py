@@ -49,7 +49,3 @@ class Correlation(Divergence):
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
         return 1.0 - pearson(model, human, known, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"eps={self.eps}"

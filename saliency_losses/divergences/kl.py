@@ -93,7 +93,3 @@ class KL(Divergence):
             human = log_softmax(standardize(human, known, eps=self.eps), known).exp()
             human = human if known is None else torch.where(known > 0, human, 0.0)
         return kullback_leibler(log_model, human)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"normalize={self.normalize!r}, human_normalize={self.human_normalize!r}, temperature={self.temperature}"

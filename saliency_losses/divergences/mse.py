@@ -24,7 +24,7 @@ class MSE(Divergence):
 
     Args:
         normalize: Of the model's map: ``"minmax"``, ``"max_abs"`` or ``"none"``.
-        human_normalize: Of the human map, likewise.
+        human_normalize: Of the human map, likewise; under ``"none"`` it must lie in [0, 1].
         scope: Whether extremes are each map's own or the batch's (this process's).
         eps: A map whose values differ by less than this share of its largest magnitude is flat.
         detach: Take the extremes of the model's map as constants.
@@ -58,13 +58,11 @@ class MSE(Divergence):
         self.scope = scope
         self.eps = eps
         self.detach = detach
+        if human_normalize == "none":
+            self.human_range = (0.0, 1.0)
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
         model = normalize(model, self.normalize, known, scope=self.scope, eps=self.eps, detach=self.detach)
         human = normalize(human, self.human_normalize, known, scope=self.scope, eps=self.eps)
         return mean_squared_error(model, human, known)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"normalize={self.normalize!r}, human_normalize={self.human_normalize!r}, scope={self.scope!r}"

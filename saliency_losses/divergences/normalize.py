@@ -99,9 +99,7 @@ def sum_to_one(x: Tensor, known: Tensor | None = None) -> Tensor:
     return torch.where(empty, uniform, mass / torch.where(empty, 1.0, total))
 
 
-def standardize(
-    x: Tensor, known: Tensor | None = None, *, scope: Scope = "sample", eps: float = FLAT, detach: bool = False
-) -> Tensor:
+def standardize(x: Tensor, known: Tensor | None = None, *, eps: float = FLAT, detach: bool = False) -> Tensor:
     """Mean zero and (population) standard deviation one; a flat map becomes zeros.
 
     Example:
@@ -110,14 +108,13 @@ def standardize(
                 [ 0.,  0.]])
     """
     weight = torch.ones_like(x) if known is None else known
-    dims = (0, 1) if scope == "batch" else (1,)
     x = torch.where(weight > 0, x, 0.0)
-    x = x / _scale(x, dims)
-    count = weight.sum(dims, keepdim=True)
+    x = x / _scale(x)
+    count = weight.sum(1, keepdim=True)
     count = torch.where(count > 0, count, 1.0)
-    mean = (x * weight).sum(dims, keepdim=True) / count
+    mean = (x * weight).sum(1, keepdim=True) / count
     centred = torch.where(weight > 0, x - (mean.detach() if detach else mean), 0.0)
-    variance = (centred.square() * weight).sum(dims, keepdim=True) / count
+    variance = (centred.square() * weight).sum(1, keepdim=True) / count
     flat = variance <= eps**2
     deviation = torch.where(flat, 1.0, variance).sqrt()
     if detach:
@@ -167,7 +164,7 @@ def _extreme(x: Tensor, known: Tensor | None, scope: Scope, find: Callable[..., 
     return find(x, (0, 1) if scope == "batch" else (1,), keepdim=True)
 
 
-def _scale(x: Tensor, dims: tuple[int, ...] = (1,)) -> Tensor:
+def _scale(x: Tensor) -> Tensor:
     """The largest magnitude, a constant, so that squares neither overflow nor vanish; 1 for an empty map."""
-    size = x.detach().abs().amax(dims, keepdim=True)
+    size = x.detach().abs().amax(1, keepdim=True)
     return torch.where(size > 0, size, 1.0)

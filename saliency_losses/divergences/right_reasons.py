@@ -76,7 +76,3 @@ class RightReasons(Divergence):
         model = normalize(model, self.normalize, known, scope="sample", eps=FLAT, detach=self.detach)
         forbidden = human if self.human == "never_here" else 1.0 - human
         return squared_saliency(model, forbidden.clamp(0.0, 1.0), known)
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"human={self.human!r}, normalize={self.normalize!r}"

@@ -40,7 +40,7 @@ def create_extractor(name: str, **options: Any) -> SaliencyExtractor:
 
     Example:
         >>> create_extractor("grad_cam", layer="layer4")
-        GradCAM(layer='layer4', score='true', relu=False)
+        GradCAM(layer='layer4')
     """
     return EXTRACTORS.create(name, **options)
 

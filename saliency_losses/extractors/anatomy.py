@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.capture import Tap, as_leaf, first_argument, refuse_compiled
-from saliency_losses.extractors.head import Head, HeadCall, class_maps, is_plain, why_not_linear, why_not_this_call
+from saliency_losses.extractors.head import Head, HeadCall, pooled_call
+from saliency_losses.extractors.identity import why_not_linear, why_not_this_call
 from saliency_losses.extractors.layers import Layer, Record, last_layer, read_layers
 from saliency_losses.extractors.modules import find_module, named_layers, unwrap
 from saliency_losses.extractors.pooling import Pool, PoolWatch, version
@@ -31,6 +32,7 @@ class Anatomy:
         default: Where Grad-CAM taps unless told, and the channel axis there: what feeds the pooling, else the last
             layer with positions.
         modules: All modules of the model, in order.
+        checked: How often a head was held against the logits, by its name and the size of its features.
     """
 
     layers: tuple[Layer, ...]
@@ -39,9 +41,13 @@ class Anatomy:
     why_no_head: str
     default: tuple[Tap, int] | None
     modules: tuple["ref[nn.Module]", ...]
+    checked: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
 
     def layer(self, model: nn.Module, name: str) -> Layer | None:
         """What is known of the layer called ``name``, by this or another name."""
+        named = next((layer for layer in self.layers if layer.name == name), None)
+        if named is not None:
+            return named
         module = find_module(model, name)
         return next((layer for layer in self.layers if find_module(model, layer.name) is module), None)
 
@@ -67,14 +73,12 @@ class Anatomy:
 
 
 class _Candidate(NamedTuple):
-    """A module that was called with a pooled vector."""
+    """A module that was called with a pooled vector, and what it did."""
 
     name: str | None
-    call: int
+    number: int
     pool: Pool
-    pooled: Tensor
-    output: Tensor
-    maps: tuple[Tensor, Tensor] | None
+    call: HeadCall
 
 
 class Observer:
@@ -172,8 +176,8 @@ class Observer:
             found = []
             self.watch.tag(tagged, found)
         if alone and id(pool) in self._taps:
-            maps = class_maps(pool.source, pool.channel_axis, module, pooled.ndim) if is_plain(module) else None
-            found.append(_Candidate(name, self._counts[name], pool, pooled, output, maps))
+            call = HeadCall.of(module, pool.source, pool.channel_axis, pooled, output, at_once=False)
+            found.append(_Candidate(name, self._counts[name], pool, call))
 
     def _on_pool(self, pool: Pool) -> Tensor | None:
         inside, source, _ = self._stack[-1] if self._stack else ("", None, False)
@@ -192,8 +196,7 @@ class Observer:
         """The verified head that gave this part of the output, or why there is none."""
         tag = self.watch.tag_of(leaf)
         if isinstance(tag, Pool) and id(tag) in self._taps:
-            maps = tag.source.movedim(tag.channel_axis, -1), tag.source.new_zeros(tag.source.shape[tag.channel_axis])
-            tag = [_Candidate(None, 1, tag, leaf, leaf, maps)]
+            tag = [_Candidate(None, 1, tag, pooled_call(tag.source, tag.channel_axis, leaf))]
         if not isinstance(tag, list):
             if self._classified:
                 return None, "more than one linear layer stands between the pooling and the logits"
@@ -201,16 +204,13 @@ class Observer:
                 return None, "what stands between the pooling and the classifier is not linear"
             return None, "its classifier does not read a globally averaged feature map"
         why = "its classifier takes more than the pooled vector"
-        for name, count, pool, pooled, output, maps in tag:
-            module = self._modules[name] if name is not None else None
-            reason = None if module is None else why_not_linear(module, pooled)
+        for name, number, pool, call in tag:
+            reason = None if name is None else why_not_linear(self._modules[name], call.pooled)
             if reason is None:
-                maps = maps or class_maps(pool.source, pool.channel_axis, self._modules[f"{name}"], pooled.ndim)
-                call = HeadCall(pooled, output, *maps)
-                reason = why_not_this_call(call, pool.source, pool.channel_axis, logits)
+                reason = why_not_this_call(call, logits)
             if reason is None:
                 shape = tuple(pool.source.shape[1:])
-                head = Head(self._taps[id(pool)], pool.channel_axis, name, count, pooled.ndim, shape)
+                head = Head(self._taps[id(pool)], pool.channel_axis, name, number, shape)
                 self.calls[head.name] = call
                 return head, ""
             why = reason

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.registry import Registry
+from saliency_losses.registry import Registry, options_of
 
 __all__ = [
     "Explanation",
@@ -56,8 +56,12 @@ class SaliencyExtractor(nn.Module, ABC):
         maps_per_sample: Whether ``classes`` of shape (B, K) is understood.
     """
 
-    order: int
+    order: int = 2
     maps_per_sample: ClassVar[bool] = True
+
+    def extra_repr(self) -> str:
+        """The options that differ from their defaults."""
+        return options_of(self)
 
     @abstractmethod
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:

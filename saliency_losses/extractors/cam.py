@@ -1,5 +1,6 @@
 """Class Activation Mapping."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,33 +13,15 @@ from saliency_losses.extractors.base import (
     Run,
     SaliencyExtractor,
     detached,
-    full_precision,
     gradients_on,
 )
 from saliency_losses.extractors.capture import Tap, capture
 from saliency_losses.extractors.gradient import gradient
-from saliency_losses.extractors.head import Head, HeadCall, class_maps
-from saliency_losses.extractors.modules import find_module
+from saliency_losses.extractors.head import Head, HeadCall, class_activation_map
 from saliency_losses.extractors.probe import probe_head
 from saliency_losses.extractors.score import Score, check_score, class_weights, scores
 
 __all__ = ["CAM", "class_activation_map"]
-
-
-def class_activation_map(maps: Tensor, weights: Tensor) -> Tensor:
-    r"""The map of each explained class: :math:`S_b = \sum_k w_{bk} M_{bk}`.
-
-    Args:
-        maps: What the classifier says at each position, (B, \*s, C).
-        weights: How the explained score sums the classes, (B, C) or (B, K, C).
-
-    Returns:
-        (B, \*s), or (B, K, \*s).
-    """
-    with full_precision(maps, weights) as (maps, weights):
-        if weights.ndim == 2:
-            return torch.einsum("b...c,bc->b...", maps, weights)
-        return torch.einsum("b...c,bkc->bk...", maps, weights)
 
 
 @EXTRACTORS.register("cam")
@@ -93,35 +76,29 @@ class CAM(SaliencyExtractor):
             output, saliency = self._explain(model, inputs, classes, run, keep=keep)
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
-    def extra_repr(self) -> str:
-        """The options that differ from their defaults."""
-        shown = [f"score={self.score!r}"] + [f"{n}={v!r}" for n in ("layer", "head") if (v := getattr(self, n))]
-        return ", ".join(shown)
-
     def _explain(
         self, model: torch.nn.Module, inputs: Any, classes: Any, run: Run | None, *, keep: bool
     ) -> Explanation:
-        if self.layer is not None:
-            with capture(model, Tap(self.layer, "output"), leaf=False) as captured:
-                output, _, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
-            maps = self._maps_of_layer(model, captured.tensor, head)
-        else:
-            output, _, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
-            maps = call.maps
+        features = None
+        with ExitStack() as stack:
+            if self.layer is not None:
+                features = stack.enter_context(capture(model, Tap(self.layer, "output"), leaf=False))
+            output, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
         if callable(self.score):
             weights = self._weights(output, call, classes, keep=keep)
         else:
             weights = class_weights(self.score, call.logits, classes)
-        return Explanation(output, class_activation_map(maps, weights))
+        rows = None if features is None else self._channels_last(features.tensor, head)
+        return Explanation(output, call.explain(weights, rows))
 
-    def _maps_of_layer(self, model: torch.nn.Module, features: Tensor, head: Head) -> Tensor:
+    def _channels_last(self, features: Tensor, head: Head) -> Tensor:
         channels = head.shape[head.channel_axis - 1]
-        if features.ndim < 3 or features.shape[1] != channels or head.classifier is None:
+        if features.ndim < 3 or features.shape[1] != channels:
             raise ValueError(
                 f"Layer {self.layer!r} gives shape {tuple(features.shape)}, but the classifier {head.name!r} weighs "
                 f"{channels} channels: choose a layer of shape (B, {channels}, ...), or leave layer= out."
             )
-        return class_maps(features, 1, find_module(model, head.classifier), head.rank)[0]
+        return features.movedim(1, -1)
 
     def _head(self, anatomy: Anatomy) -> Head:
         if self.head is not None:

@@ -14,11 +14,12 @@ from saliency_losses.extractors.base import (
     detached,
     gradients_on,
 )
-from saliency_losses.extractors.gradient import gradient, refuse_obstacles
+from saliency_losses.extractors.gradient import gradient, half_scale, refuse_obstacles
 from saliency_losses.extractors.input_gradient import Reduce, check_reduce, pick_input, reduce_channels
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.registry import options_of
 
 __all__ = ["CaptumExtractor", "captum_layer_grad_cam", "captum_saliency"]
 
@@ -102,7 +103,7 @@ class CaptumExtractor(SaliencyExtractor):
                 if self.layer is None:
                     outputs.append((run or call_model)(model, rebuild(tensor)))
                     return _one_each(scores(self.score, outputs[-1], classes))
-                output, activation, axis = probe(model, rebuild(tensor), run, self.layer, leaf=True)
+                output, activation, axis, _ = probe(model, rebuild(tensor), run, self.layer, leaf=True)
                 if axis != 1:
                     raise ValueError(
                         f"Captum's LayerGradCam averages over all axes from the third on, but layer {self.layer!r} "
@@ -112,7 +113,7 @@ class CaptumExtractor(SaliencyExtractor):
                 value = _one_each(scores(self.score, output, classes))
                 if keep:
                     refuse_obstacles(value, activation)
-                return value
+                return value * half_scale(activation)
 
             if self.layer is None:
                 saliency = self._of_input(score_of, pixels, keep)
@@ -120,14 +121,14 @@ class CaptumExtractor(SaliencyExtractor):
                 algorithm = self.algorithm(score_of, find_module(model, self.layer))
                 grad_kwargs = {"create_graph": keep}
                 saliency = algorithm.attribute(pixels.detach(), grad_kwargs=grad_kwargs, **self.options).squeeze(1)
-                saliency = saliency.to(torch.promote_types(saliency.dtype, torch.float32))
+                saliency = saliency.to(torch.promote_types(saliency.dtype, torch.float32)) / half_scale(pixels)
         output = outputs[-1]
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
     def extra_repr(self) -> str:
-        """The options."""
-        layer = "" if self.layer is None else f", layer={self.layer!r}"
-        return f"{self.algorithm.__name__}{layer}, score={self.score!r}"
+        """The algorithm and the options that differ from their defaults."""
+        options = [f"{name}={value!r}" for name, value in self.options.items()]
+        return ", ".join(filter(None, [self.algorithm.__name__, options_of(self), *options]))
 
     def _of_input(self, score_of: Any, pixels: Tensor, keep: bool) -> Tensor:
         algorithm = self.algorithm(score_of)

@@ -15,39 +15,47 @@ from saliency_losses.extractors.base import (
     full_precision,
     gradients_on,
 )
-from saliency_losses.extractors.gradient import gradient
+from saliency_losses.extractors.gradient import gradient, precision_of
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
 
-__all__ = ["GradCAM", "gradient_weighted_map"]
+__all__ = ["GradCAM", "channel_weights", "gradient_weighted_map"]
 
 
-def gradient_weighted_map(activation: Tensor, grad: Tensor) -> Tensor:
-    r"""The map: :math:`\sum_c A_c\, \frac{1}{|s|} \sum_i \partial y / \partial A_{ci}`.
+def gradient_weighted_map(activation: Tensor, weights: Tensor) -> Tensor:
+    r"""The map: the channels of the activation, weighed: :math:`\sum_c w_c A_c`.
 
     Args:
         activation: (B, C, \*s).
-        grad: Of the explained score, (B, C, \*s) or (B, K, C, \*s).
+        weights: The mean gradient of each channel, (B, C) or (B, K, C); see :func:`channel_weights`.
 
     Returns:
         (B, \*s), or (B, K, \*s).
     """
-    with full_precision(activation, grad) as (activation, grad):
-        weights = channel_weights(grad, activation.ndim - 2)
+    with full_precision(activation, weights) as (activation, weights):
         if weights.ndim == 2:
             return torch.einsum("bc,bc...->b...", weights, activation)
         return torch.einsum("bkc,bc...->bk...", weights, activation)
 
 
-def channel_weights(grad: Tensor, axes: int) -> Tensor:
-    """The mean over the last ``axes`` axes, zero where it is nothing but rounding error.
+def channel_weights(grad: Tensor, axes: int, precision: torch.dtype) -> Tensor:
+    r"""The mean gradient of each channel, :math:`\frac{1}{|s|} \sum_i \partial y / \partial A_{ci}`.
 
-    In front of a normalisation over positions the mean gradient is exactly zero; what is left of it in floating point
-    would be scaled up to a map by any divergence that normalises.
+    In front of a normalisation over positions it is exactly zero. What floating point leaves of it there would be
+    scaled up to a map by any divergence that normalises, so a mean that is but rounding error is taken for zero.
+
+    Args:
+        grad: (B, C, \*s) or (B, K, C, \*s).
+        axes: How many of the last axes are positions.
+        precision: In which the gradient was computed.
+
+    Returns:
+        (B, C) or (B, K, C).
     """
     flat = grad.flatten(-axes)
     mean = flat.mean(-1)
-    return torch.where(mean.abs() > 32 * torch.finfo(grad.dtype).eps * flat.abs().mean(-1), mean, 0.0)
+    rounding = torch.finfo(precision).eps * (32 if precision in (torch.float32, torch.float64) else 1)
+    return torch.where(mean.abs() > rounding * flat.abs().mean(-1), mean, 0.0)
 
 
 @EXTRACTORS.register("grad_cam")
@@ -63,7 +71,8 @@ class GradCAM(SaliencyExtractor):
     does the map; the last layer has none above it.
 
     Args:
-        layer: Dotted name. By default what feeds global pooling, else the last layer with positions.
+        layer: Dotted name. By default what feeds global pooling, else the last layer with several channels and
+            positions, unless tokens follow.
         score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
         relu: Keep only what speaks for the score, as published; off by default, since maps are raw and signed.
         reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
@@ -106,7 +115,7 @@ class GradCAM(SaliencyExtractor):
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
-            output, activation, axis = probe(model, inputs, run, self.layer, leaf=True)
+            output, activation, axis, first = probe(model, inputs, run, self.layer, leaf=True)
             score = scores(self.score, output, classes)
             what = f"layer {self.layer!r}" if self.layer else "the layer that grad_cam chose"
             grad = gradient(score, activation, what, create_graph=keep)
@@ -114,16 +123,15 @@ class GradCAM(SaliencyExtractor):
                 grad = torch.stack([self._channels_first(g, axis) for g in grad.unbind(1)], 1)
             else:
                 grad = self._channels_first(grad, axis)
+            precision = precision_of(activation)
             activation = self._channels_first(activation, axis)
-            self._check_weights(grad, activation.ndim - 2, what)
-            saliency = gradient_weighted_map(activation, grad)
+            weights = channel_weights(grad, activation.ndim - 2, precision)
+            if first or grad.device.type == "cpu":
+                _check_weights(weights, grad, what)
+            saliency = gradient_weighted_map(activation, weights)
             if self.relu:
                 saliency = saliency.relu()
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
-
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"layer={self.layer!r}, score={self.score!r}, relu={self.relu}"
 
     def _channels_first(self, tensor: Tensor, axis: int | None) -> Tensor:
         if self.reshape is not None:
@@ -142,14 +150,12 @@ class GradCAM(SaliencyExtractor):
             )
         return tensor
 
-    @staticmethod
-    def _check_weights(grad: Tensor, axes: int, what: str) -> None:
-        """Raise where every channel's mean gradient is rounding error, so that the map would be noise."""
-        if grad.device.type != "cpu" or not bool((grad != 0).any()):
-            return
-        if not bool((channel_weights(grad.detach(), axes) != 0).any()):
-            raise ValueError(
-                f"The mean gradient at {what} vanishes in every channel, because something behind it is blind to "
-                "shifts (a normalisation or a softmax over positions). Grad-CAM is zero there; choose another layer, "
-                "or use extractor='input_gradient'."
-            )
+
+def _check_weights(weights: Tensor, grad: Tensor, what: str) -> None:
+    """Raise where every channel's mean gradient vanishes although gradients do not, so that the map is zero."""
+    if not bool((weights != 0).any()) and bool((grad != 0).any()):
+        raise ValueError(
+            f"The mean gradient at {what} vanishes in every channel, because something behind it is blind to shifts (a "
+            "normalisation or a softmax over positions). Grad-CAM is zero there; choose another layer, or use "
+            "extractor='input_gradient'."
+        )

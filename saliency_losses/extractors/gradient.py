@@ -1,17 +1,23 @@
 """The gradient of scores with respect to one tensor, on the graph, or the reason why it cannot be."""
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
+from torch.autograd.graph import Node, get_gradient_edge
 
 from saliency_losses.extractors.base import is_own_leaf
 
-__all__ = ["gradient", "reaches_parameter", "refuse_obstacles"]
+__all__ = ["gradient", "half_scale", "precision_of", "reaches_parameter", "refuse_obstacles"]
 
 # Half-precision gradients of scores are small; a power of two moves them into range without rounding.
 _HALF_SCALE = 128.0
+
+# How PyTorch names the functions that it differentiates twice by itself.
+_BUILT_IN = re.compile(r"(Backward\d+|AccumulateGrad|CopyBackwards|CopySlices)$")
 
 _OBSTACLES = {
     "CompiledFunction": (
@@ -28,6 +34,10 @@ _OBSTACLES = {
     "FlashAttention": (
         "a fused attention kernel without double backward lies between the layer and the score. Build the model "
         "with eager attention."
+    ),
+    "SyncBatchNorm": (
+        "SyncBatchNorm has no double backward and lies between the layer and the score. Use extractor='cam', or a "
+        "layer above it."
     ),
     "CudnnRnn": (
         "a cuDNN recurrent layer without double backward lies between the layer and the score. Call the loss under "
@@ -59,34 +69,72 @@ def gradient(scores: Tensor, tensor: Tensor, what: str, *, create_graph: bool) -
         )
     if create_graph:
         refuse_obstacles(scores, tensor)
-    scale = _HALF_SCALE if _in_half(tensor) else 1.0
+    scale = half_scale(tensor)
     columns = [scores] if scores.ndim == 1 else list(scores.unbind(1))
     grads = []
-    for number, column in enumerate(columns):
-        keep = create_graph or number + 1 < len(columns)
-        total = column.float().sum() if column.dtype in (torch.float16, torch.bfloat16) else column.sum()
-        grad = None
-        if total.requires_grad:
-            (grad,) = torch.autograd.grad(
-                total * scale, tensor, retain_graph=keep or None, create_graph=create_graph, allow_unused=True
-            )
-        if grad is None:
-            raise ValueError(
-                f"The explained score does not depend on {what}; choose a layer between the input and the score "
-                "(list_layers(model, images))."
-            )
-        grads.append(grad)
+    with _watching_for_cuts(scores, tensor, watch=create_graph):
+        for number, column in enumerate(columns):
+            keep = create_graph or number + 1 < len(columns)
+            total = column.float().sum() if column.dtype in (torch.float16, torch.bfloat16) else column.sum()
+            grad = None
+            if total.requires_grad:
+                (grad,) = torch.autograd.grad(
+                    total * scale, tensor, retain_graph=keep or None, create_graph=create_graph, allow_unused=True
+                )
+            if grad is None:
+                raise ValueError(
+                    f"The explained score does not depend on {what}; choose a layer between the input and the score "
+                    "(list_layers(model, images))."
+                )
+            grads.append(grad)
     result = grads[0] if scores.ndim == 1 else torch.stack(grads, 1)
     if result.dtype in (torch.float16, torch.bfloat16):
         result = result.float()
     return result / scale if scale != 1.0 else result
 
 
-def _in_half(tensor: Tensor) -> bool:
-    """Whether gradients of this tensor pass through float16."""
+@contextmanager
+def _watching_for_cuts(scores: Tensor, tensor: Tensor, *, watch: bool) -> Iterator[None]:
+    """Raise afterwards if a function on the way took a gradient on the graph and returned one that is off it.
+
+    PyTorch's own functions do not; those of extensions may, and would give half a gradient without a word.
+    """
+    cut: list[str] = []
+    handles = []
+    for node in _nodes(scores.grad_fn, get_gradient_edge(tensor).node) if watch else ():
+        if not _BUILT_IN.search(node.name()):
+
+            def hook(inputs: tuple[Any, ...], outputs: tuple[Any, ...], name: str = node.name()) -> None:
+                given = [grad for grad in inputs if grad is not None]
+                on_graph = any(grad is not None and grad.requires_grad for grad in outputs)
+                if given and on_graph and not any(grad.requires_grad for grad in given):
+                    cut.append(name)
+
+            handles.append(node.register_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if cut:
+        raise RuntimeError(
+            f"The map cannot be trained through: the backward pass of {cut[0]}, between the layer and the score, is "
+            "not differentiable itself and would drop part of the gradient. Use extractor='cam', a layer above it, or "
+            "a version of that function made of PyTorch operations."
+        )
+
+
+def half_scale(tensor: Tensor) -> float:
+    """By what to scale scores so that gradients of this tensor do not vanish in float16."""
+    return _HALF_SCALE if precision_of(tensor) == torch.float16 else 1.0
+
+
+def precision_of(tensor: Tensor) -> torch.dtype:
+    """The lowest precision that gradients of this tensor pass through: its own, or autocast's."""
     device = tensor.device.type
-    autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    return autocast or tensor.dtype == torch.float16
+    if tensor.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return tensor.dtype
 
 
 def refuse_obstacles(scores: Tensor, tensor: Tensor) -> None:
@@ -95,10 +143,10 @@ def refuse_obstacles(scores: Tensor, tensor: Tensor) -> None:
     Raises:
         RuntimeError: The message names the obstacle and the remedy.
     """
-    goal = tensor.grad_fn
+    goal = get_gradient_edge(tensor).node
     for node in _nodes(scores.grad_fn, goal):
         for mark, why in _OBSTACLES.items():
-            if mark in node.name() and (goal is None or any(n is goal for n in _nodes(node, None))):
+            if mark in node.name() and any(behind is goal for behind in _nodes(node, None)):
                 raise RuntimeError(f"The map cannot be trained through: {why}")
 
 

@@ -112,12 +112,6 @@ class InputGradient(SaliencyExtractor):
             saliency = reduce_channels(grad, self.reduce, score.ndim)
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
-    def extra_repr(self) -> str:
-        """The options."""
-        return f"reduce={self.reduce!r}, score={self.score!r}" + (
-            "" if self.input is None else f", input={self.input!r}"
-        )
-
 
 def pick_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """The input to explain, as a tensor to differentiate with respect to, and what puts one back among the inputs.

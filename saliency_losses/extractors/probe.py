@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from saliency_losses.extractors.anatomy import Anatomy, observing
 from saliency_losses.extractors.base import Run, call_model
 from saliency_losses.extractors.capture import Tap, capture, check_on_graph
-from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, why_not_this_call
+from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, pooled_call
+from saliency_losses.extractors.identity import why_not_this_call
 from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.modules import find_module, unwrap
 from saliency_losses.extractors.score import find_logits
@@ -21,21 +22,30 @@ __all__ = ["Classified", "Tapped", "list_layers", "probe", "probe_head"]
 
 
 class Tapped(NamedTuple):
-    """One forward pass: the output, the tapped tensor, and where its channels are (``None`` if nothing tells)."""
+    """One forward pass.
+
+    Attributes:
+        output: Of the model.
+        tensor: The tapped one.
+        channel_axis: Where its channels are; ``None`` if nothing tells.
+        first: Whether it was the first that was seen of the model.
+    """
 
     output: Any
     tensor: Tensor
     channel_axis: int | None
+    first: bool
 
 
 class Classified(NamedTuple):
-    """One forward pass: the output, the features behind the head, and what the head did."""
+    """One forward pass: the output, the head, and what it did."""
 
     output: Any
-    features: Tensor
     head: Head
     call: HeadCall
 
+
+_CHECKED_CALLS = 10
 
 # By model and mode: a model may take another way in training than in evaluation.
 _KNOWN: "WeakKeyDictionary[nn.Module, dict[bool, Anatomy]]" = WeakKeyDictionary()
@@ -60,6 +70,7 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
     anatomy = _remembered(model)
     if anatomy is not None and layer is not None and anatomy.layer(model, layer) is None:
         anatomy = None
+    first = anatomy is None
     if anatomy is None:
         with ExitStack() as stack:
             tap = None if layer is None else Tap(layer, "output")
@@ -78,9 +89,9 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
     if leaf:
         check_on_graph(tensor, tap)
     if layer is None:
-        return Tapped(output, tensor, _default(anatomy)[1])
+        return Tapped(output, tensor, _default(anatomy)[1], first)
     known = anatomy.layer(model, layer)
-    return Tapped(output, tensor, known.channel_axis if known else None)
+    return Tapped(output, tensor, known.channel_axis if known else None, first)
 
 
 def probe_head(
@@ -88,8 +99,8 @@ def probe_head(
 ) -> Classified:
     """Call the model once and capture what feeds global pooling, and what the classifier behind it did.
 
-    That the identity behind CAM holds is verified on the first call and whenever the size of the features changes; on
-    the CPU, where looking at numbers waits for nobody, and for a classifier with hooks, on every call.
+    That the identity behind CAM holds is verified on the first ten calls for each size of the features; on the CPU,
+    where looking at numbers waits for nobody, and for a classifier with hooks, on every call.
 
     Args:
         model: In whatever wrappers.
@@ -111,27 +122,23 @@ def probe_head(
             output = run(model, inputs)
             anatomy = _remember(model, observer.conclude(model, output))
             head = choose(anatomy)
-            return Classified(output, observer.tensors[head.tap], head, observer.calls[head.name])
+            return Classified(output, head, observer.calls[head.name])
     head = choose(anatomy)
     with capture(model, head.tap, leaf=False) as captured, capture_head(model, head, captured, leaf=leaf) as calls:
         output = run(model, inputs)
     features = captured.tensor
     logits = find_logits(output) if head.name == anatomy.main else None
     if head.classifier is None:
-        maps = features.movedim(head.channel_axis, -1)
-        pooled = maps.mean(tuple(range(1, maps.ndim - 1)))
-        given = pooled if logits is None else logits
-        calls.append(HeadCall(pooled, given, maps, maps.new_zeros(maps.shape[-1])))
+        calls.append(pooled_call(features, head.channel_axis, logits))
     why = None if calls else f"its classifier {head.name!r} was not called this time"
-    hooked = head.classifier is not None and has_hooks(find_module(model, head.classifier))
-    if calls and (features.device.type == "cpu" or hooked or tuple(features.shape[1:]) != head.shape):
-        why = why_not_this_call(calls[0], features, head.channel_axis, logits)
+    if calls and _worth_checking(model, anatomy, head, features):
+        why = why_not_this_call(calls[0], logits)
     if why is not None:
         raise ValueError(
             f"CAM follows one way from pooling to logits, but in this call {why}. Name the classifier, CAM(head=...), "
             "with one loss for each, or use extractor='grad_cam' with a layer by name."
         )
-    return Classified(output, features, head, calls[0])
+    return Classified(output, head, calls[0])
 
 
 def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) -> list[Layer]:
@@ -167,6 +174,13 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
         for module, mode in modes:
             module.training = mode
     return layers
+
+
+def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Tensor) -> bool:
+    key = head.name, tuple(features.shape[1:])
+    anatomy.checked[key] = anatomy.checked.get(key, 0) + 1
+    hooked = head.classifier is not None and has_hooks(find_module(model, head.classifier))
+    return features.device.type == "cpu" or hooked or anatomy.checked[key] <= _CHECKED_CALLS
 
 
 def _default(anatomy: Anatomy) -> tuple[Tap, int]:
