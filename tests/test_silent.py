@@ -452,6 +452,15 @@ def test_a_map_that_is_not_finite_shows(divergence, value):
     assert values[1].isfinite()
 
 
+def test_logits_that_are_not_finite_show_in_the_loss():
+    net = plain_net()
+    guided = sl.SaliencyGuidedLoss(net, "cam")
+    guided(IMAGES, LABELS, HUMAN)
+    with torch.no_grad():
+        net[6].weight[0, 0] = float("nan")
+    assert guided(IMAGES, LABELS, HUMAN).loss.isnan()
+
+
 def test_large_logits_in_half_precision():
     class Clip(nn.Module):
         def __init__(self):

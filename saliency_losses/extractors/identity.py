@@ -70,6 +70,8 @@ def why_not_this_call(call: HeadCall, logits: Tensor | None) -> str | None:
         call: Of the classifier.
         logits: What the model returned, or ``None`` if another output was chosen.
     """
+    if not bool(call.output.isfinite().all()):
+        return None  # a loss that is not finite shows by itself
     if logits is not None and not torch.equal(logits.reshape(-1), call.output.reshape(-1)):
         return "the logits are not what its classifier returned in this call"
     with full_precision(call.features, call.pooled) as (features, pooled):
