@@ -166,11 +166,15 @@ def fully_sharded(rank):
 
     mesh = init_device_mesh("cpu", (RANKS,))
     images, labels, human = mine(rank, *data())
-    for name in ("cam", "grad_cam"):
+    for name, apart in (("cam", False), ("cam", True), ("grad_cam", False)):
         net = network()
         guided = sl.SaliencyGuidedLoss(net, name, "mse", alpha=0.3)
+        if apart:  # the classifier's weight is whole during its own call alone
+            fully_shard(net[6], mesh=mesh, reshard_after_forward=True)
         fully_shard(guided, mesh=mesh)
-        guided(images, labels, human).loss.backward()
+        for _ in range(2):
+            guided.zero_grad()
+            guided(images, labels, human).loss.backward()
         expected = single(sl.create_extractor(name), "all")
         for parameter, gradient in zip(net.parameters(), expected, strict=True):
             torch.testing.assert_close(parameter.grad.full_tensor(), gradient, rtol=1e-6, atol=1e-9)

@@ -216,15 +216,43 @@ def test_a_low_rank_head_as_a_module():
         bias_identity(net, output, saliency)
 
 
+def test_another_layer_under_a_head_that_is_called():
+    class LowRank(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Linear(6, 2, bias=False), nn.Linear(2, 3)
+
+        def forward(self, pooled):
+            return self.up(self.down(pooled))
+
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), LowRank())
+    weight = net[4].up.weight @ net[4].down.weight
+    expected = torch.einsum("bchw,bc->bhw", net[0](IMAGES), weight[LABELS])
+    for _ in range(2):
+        torch.testing.assert_close(CAM(layer="0")(net, IMAGES, LABELS).saliency, expected)
+
+
 def test_parametrised_heads():
     net = Net(head=nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)))
     for _ in range(2):
         torch.testing.assert_close(CAM()(net, IMAGES, LABELS).saliency, cam_of(net, net.fc.weight))
 
 
-def test_a_listener_on_the_classifier_hears_only_the_model():
+class Scaled(nn.Module):
+    """Linear, but not a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, pooled):
+        return 2.0 * F.linear(pooled, self.weight)
+
+
+@pytest.mark.parametrize("head", [nn.Linear(6, 3), Scaled()])
+def test_a_listener_on_the_classifier_hears_only_the_model(head):
     heard = []
-    net = Net()
+    net = Net(head=head)
     net.fc.register_forward_hook(lambda module, args, output: heard.append(args[0].shape))
     for _ in range(3):
         CAM()(net, IMAGES, LABELS)

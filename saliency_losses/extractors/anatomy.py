@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.capture import Tap, as_leaf, first_argument, refuse_compiled
-from saliency_losses.extractors.head import Head, HeadCall, pooled_call
+from saliency_losses.extractors.head import Head, HeadCall, is_sharded, pooled_call
 from saliency_losses.extractors.identity import why_not_linear, why_not_this_call
 from saliency_losses.extractors.layers import Layer, Record, last_layer, read_layers
 from saliency_losses.extractors.modules import find_module, named_layers, unwrap
@@ -92,6 +92,7 @@ class Observer:
         self.leaf = leaf
         self.tensors: dict[Tap, Tensor] = {}
         self.calls: dict[str, HeadCall] = {}
+        self.sharded: set[str] = set()
         self.watch = PoolWatch(self._on_pool)
         self._stack: list[tuple[str, Any, bool]] = []
         self._counts: dict[str, int] = {}
@@ -176,7 +177,15 @@ class Observer:
             found = []
             self.watch.tag(tagged, found)
         if alone and id(pool) in self._taps:
-            call = HeadCall.of(module, pool.source, pool.channel_axis, pooled, output, at_once=False)
+            call = HeadCall.of(
+                module,
+                pool.source,
+                pool.channel_axis,
+                pooled,
+                output,
+                at_once=False,
+                sharded=name in self.sharded,
+            )
             found.append(_Candidate(name, self._counts[name], pool, call))
 
     def _on_pool(self, pool: Pool) -> Tensor | None:
@@ -221,6 +230,8 @@ class Observer:
 def observing(model: nn.Module, *, leaf: bool) -> Iterator[Observer]:
     """Watch whatever call of ``model`` happens inside the block; compiled parts of it are left alone.
 
+    What was seen stays after the block, until :meth:`Observer.release`.
+
     Raises:
         ValueError: The model itself is compiled, where hooks do not fire reliably.
     """
@@ -228,7 +239,13 @@ def observing(model: nn.Module, *, leaf: bool) -> Iterator[Observer]:
     observer = Observer(leaf)
     with ExitStack() as stack:
         for name, module in named_layers(model, compiled=False):
+            if isinstance(module, nn.Linear) and is_sharded(module):
+                observer.sharded.add(name)
             stack.callback(module.register_forward_pre_hook(observer.enter(name), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(observer.leave(name)).remove)
         stack.enter_context(observer.watch)
-        yield observer
+        try:
+            yield observer
+        except BaseException:
+            observer.release()
+            raise

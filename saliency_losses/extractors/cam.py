@@ -30,10 +30,11 @@ class CAM(SaliencyExtractor):
 
     .. math:: S(b, i) = \sum_c w_{k_b c}\, F(b, c, i)
 
-    with neither bias nor ReLU. The pooled tensor is found on the first call and verified by the identity that
-    makes CAM true: the map's mean over positions plus the bias is the logit. Sharded, low-rank and parametrised
-    classifiers work; a model whose last convolution gives the class maps
-    (SqueezeNet) is its own CAM. Needs no gradient, hence costs next to nothing.
+    with neither bias nor ReLU. The pooled tensor is found on the first call and verified by the identity that makes CAM
+    true: the map's mean over positions plus the bias is the logit. That is done at every call on the CPU; elsewhere,
+    where looking at numbers makes the device wait, at the first ten for each size of the features. Sharded, low-rank
+    and parametrised classifiers work; a model whose last convolution gives the class maps (SqueezeNet) is its own CAM.
+    Needs no gradient, hence costs next to nothing.
 
     Args:
         score: The class to explain, see :data:`~saliency_losses.extractors.score.Score`; the published CYBORG code uses

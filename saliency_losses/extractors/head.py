@@ -20,7 +20,8 @@ __all__ = [
     "capture_head",
     "class_activation_map",
     "has_hooks",
-    "is_plain",
+    "is_linear",
+    "is_sharded",
     "pooled_call",
 ]
 
@@ -64,7 +65,8 @@ class HeadCall:
         pooled: What the classifier was called with.
         output: What it returned.
         weight: (C, F), or ``None``.
-        maker: Gives the maps without bias, (B, \*s, C), and the bias, (C,), where there is no weight.
+        maker: Gives the maps of features without bias, (B, \*s, C), and the bias, (C,).
+        made: What it gave for :attr:`features`, where that had to be asked at once.
     """
 
     features: Tensor
@@ -72,10 +74,19 @@ class HeadCall:
     output: Tensor
     weight: Tensor | None
     maker: Callable[[Tensor], tuple[Tensor, Tensor]]
+    made: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(
-        cls, classifier: nn.Module, features: Tensor, axis: int, pooled: Tensor, output: Tensor, *, at_once: bool
+        cls,
+        classifier: nn.Module,
+        features: Tensor,
+        axis: int,
+        pooled: Tensor,
+        output: Tensor,
+        *,
+        at_once: bool,
+        sharded: bool,
     ) -> "HeadCall":
         """The call of ``classifier`` with ``pooled``, the mean of ``features`` over positions.
 
@@ -86,16 +97,14 @@ class HeadCall:
             pooled: What the classifier got.
             output: What it gave.
             at_once: Make the maps now, while the weights are in force that may be gone later.
+            sharded: Whether the weights are whole only during a call, so that another call must be made.
         """
         rows = features.movedim(axis, -1)
-        if is_plain(classifier):
+        if is_plain(classifier) and not sharded:
             weight, bias = classifier.weight, classifier.bias
             return cls(rows, pooled, output, weight, partial(_maps_by_weight, weight, bias))
         maker = partial(_maps_by_calling, classifier, pooled.ndim)
-        if at_once:
-            made = maker(rows)
-            return cls(rows, pooled, output, None, lambda _: made)
-        return cls(rows, pooled, output, None, maker)
+        return cls(rows, pooled, output, None, maker, maker(rows) if at_once and not sharded else None)
 
     @property
     def logits(self) -> Tensor:
@@ -104,15 +113,16 @@ class HeadCall:
 
     def maps(self, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""What the classifier says at each position, without bias, (B, \*s, C), and its bias, (C,)."""
-        return self.maker(self.features if features is None else features)
+        if features is not None:
+            return self.maker(features)
+        return self.maker(self.features) if self.made is None else self.made
 
     def explain(self, weights: Tensor, features: Tensor | None = None) -> Tensor:
         r"""The map of classes summed by ``weights``, (B, C) or (B, K, C): (B, \*s) or (B, K, \*s)."""
-        features = self.features if features is None else features
         if self.weight is None:
             return class_activation_map(self.maps(features)[0], weights)
         with full_precision(weights, self.weight) as (weights, weight):
-            return class_activation_map(features, weights @ weight)
+            return class_activation_map(self.features if features is None else features, weights @ weight)
 
 
 def class_activation_map(features: Tensor, weights: Tensor) -> Tensor:
@@ -145,7 +155,7 @@ def _maps_by_weight(weight: Tensor, bias: Tensor | None, features: Tensor) -> tu
 
 
 def _maps_by_calling(classifier: nn.Module, rank: int, features: Tensor) -> tuple[Tensor, Tensor]:
-    call = classifier if _is_sharded(classifier) else classifier.forward
+    call = classifier if is_sharded(classifier) else classifier.forward
     dtype = next((p.dtype for p in classifier.parameters() if p.is_floating_point()), features.dtype)
     with torch.autocast(features.device.type, enabled=False):
         features = features.to(dtype)
@@ -183,21 +193,29 @@ def capture_head(model: nn.Module, head: Head, features: Captured, *, leaf: bool
         copy = as_leaf(output) if leaf else None
         kept = output if copy is None else copy
         pooled = first_argument(args, kwargs)
-        calls.append(HeadCall.of(module, features.tensor, head.channel_axis, pooled, kept, at_once=True))
+        axis = head.channel_axis
+        calls.append(HeadCall.of(module, features.tensor, axis, pooled, kept, at_once=True, sharded=sharded))
         return None if copy is None else copy.clone()
 
-    handle = find_module(model, head.classifier).register_forward_hook(hook, with_kwargs=True, prepend=True)
+    classifier = find_module(model, head.classifier)
+    sharded = is_sharded(classifier)
+    handle = classifier.register_forward_hook(hook, with_kwargs=True, prepend=True)
     try:
         yield calls
     finally:
         handle.remove()
 
 
-def is_plain(classifier: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether this is a linear layer that does what its weight says: not sharded, quantised or patched."""
-    if not isinstance(classifier, nn.Linear) or type(classifier).forward is not nn.Linear.forward:
+def is_linear(classifier: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether this is a linear layer that does what its weight says: not quantised, patched or adapted."""
+    if not isinstance(classifier, nn.Linear) or "forward" in vars(classifier):
         return False
-    if "forward" in vars(classifier):
+    return type(classifier).forward is nn.Linear.forward
+
+
+def is_plain(classifier: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether this is such a layer, its weight whole and at hand."""
+    if not is_linear(classifier):
         return False
     weight = classifier.weight
     return type(weight.data) is Tensor and tuple(weight.shape) == (classifier.out_features, classifier.in_features)
@@ -208,5 +226,6 @@ def has_hooks(classifier: nn.Module) -> bool:
     return bool(classifier._forward_hooks or classifier._forward_pre_hooks)
 
 
-def _is_sharded(classifier: nn.Module) -> bool:
+def is_sharded(classifier: nn.Module) -> bool:
+    """Whether the weights are of a kind of their own, such as spread over processes."""
     return any(type(parameter.data) is not Tensor for parameter in classifier.parameters())

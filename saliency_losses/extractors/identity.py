@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_losses.extractors.base import full_precision
-from saliency_losses.extractors.head import HeadCall, is_plain
+from saliency_losses.extractors.head import HeadCall, is_linear
 
 __all__ = ["why_not_linear", "why_not_this_call"]
 
@@ -30,7 +30,7 @@ def why_not_linear(classifier: nn.Module, pooled: Tensor) -> str | None:
         classifier: The module.
         pooled: What it was called with.
     """
-    if is_plain(classifier):
+    if is_linear(classifier):
         return None
     parts = [module for module in classifier.modules() if not list(module.children())]
     named = f"what stands between the pooling and the logits ({', '.join(type(part).__name__ for part in parts)})"

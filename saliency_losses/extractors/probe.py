@@ -72,15 +72,17 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
         anatomy = None
     first = anatomy is None
     if anatomy is None:
+        tap = None if layer is None else Tap(layer, "output")
         with ExitStack() as stack:
-            tap = None if layer is None else Tap(layer, "output")
             captured = None if tap is None else stack.enter_context(capture(model, tap, leaf=leaf))
             observer = stack.enter_context(observing(model, leaf=leaf))
-            stack.callback(observer.release)
             output = run(model, inputs)
+        try:
             anatomy = _remember(model, observer.conclude(model, output))
             tap = tap or _default(anatomy)[0]
             tensor = observer.tensors[tap] if captured is None else captured.tensor
+        finally:
+            observer.release()
     else:
         tap = _default(anatomy)[0] if layer is None else Tap(layer, "output")
         with capture(model, tap, leaf=leaf) as captured:
@@ -116,13 +118,14 @@ def probe_head(
     run = run or call_model
     anatomy = _remembered(model)
     if anatomy is None or (name is not None and name not in anatomy.heads):
-        with ExitStack() as stack:
-            observer = stack.enter_context(observing(model, leaf=leaf))
-            stack.callback(observer.release)
+        with observing(model, leaf=leaf) as observer:
             output = run(model, inputs)
+        try:
             anatomy = _remember(model, observer.conclude(model, output))
             head = choose(anatomy)
             return Classified(output, head, observer.calls[head.name])
+        finally:
+            observer.release()
     head = choose(anatomy)
     with capture(model, head.tap, leaf=False) as captured, capture_head(model, head, captured, leaf=leaf) as calls:
         output = run(model, inputs)
