@@ -119,6 +119,10 @@ class SaliencyGuidedLoss(nn.Module):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
         if gradient_sync not in ("wrapper", "manual", "none"):
             raise ValueError(f"gradient_sync must be 'wrapper', 'manual' or 'none', got {gradient_sync!r}.")
+        if task_loss is not None and (isinstance(task_loss, type) or not callable(task_loss)):
+            raise TypeError(
+                f"task_loss must be a callable(output, targets), such as nn.CrossEntropyLoss(), got {task_loss!r}."
+            )
         self.model = model
         self.extractor = EXTRACTORS.resolve(extractor)
         self.divergence = DIVERGENCES.resolve(divergence)
@@ -185,8 +189,8 @@ class SaliencyGuidedLoss(nn.Module):
         if training and not reaches_parameter(saliency):
             raise RuntimeError(
                 f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
-                "anything: what it depends on is frozen (requires_grad=False). Unfreeze parameters, choose a layer "
-                "above trainable ones, or evaluate under torch.no_grad()."
+                "anything: what it depends on is frozen (requires_grad=False), or the extractor took it off the graph "
+                "(detach). Unfreeze parameters, choose a layer above trainable ones, or evaluate under torch.no_grad()."
             )
         human = read_human(human_saliency, annotated, saliency, several)
         if has_class is not None:
@@ -242,6 +246,8 @@ class SaliencyGuidedLoss(nn.Module):
             )
         options = {} if self.run is None else {"run": self.run}
         explanation: Explanation = self.extractor(model, images, classes, **options)
+        if not isinstance(explanation, Explanation):
+            raise TypeError(f"{self.extractor} must return an Explanation(output, saliency), got {type(explanation)}.")
         return explanation
 
     def _check_values(self, human: HumanMaps, saliency: Tensor, several: bool, all_annotated: bool) -> None:

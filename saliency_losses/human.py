@@ -54,14 +54,19 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
             "human_saliency.to(images.device)."
         )
     if len(human) != batch:
-        raise ValueError(f"human_saliency has {len(human)} maps, but the batch has {batch} samples.")
+        raise ValueError(
+            f"human_saliency has shape {tuple(human.shape)}, so {len(human)} maps, but the batch has {batch} samples."
+        )
     if not maps_per_sample and human.ndim == rank + 2 and human.shape[1] == 1:
         human = human.squeeze(1)
     if human.ndim != rank + len(lead) or tuple(human.shape[: len(lead)]) != lead or 0 in human.shape:
         extra = "" if maps_per_sample else f", ({batch}, 1, ...) or, with classes of shape (B, K), ({batch}, K, ...)"
+        hint = (
+            " A map of one axis comes from tokens: GradCAM(layer=..., reshape=...) gives it two." if rank == 1 else ""
+        )
         raise ValueError(
             f"human_saliency has shape {tuple(human.shape)}, expected {form}{extra}: the model's map has shape "
-            f"{tuple(saliency.shape)}."
+            f"{tuple(saliency.shape)}.{hint}"
         )
     as_bytes = human.dtype == torch.uint8
     if as_bytes:
@@ -122,16 +127,18 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
         flat = torch.where(known.flatten(1), flat, max(allowed[0], 0.0))
     low, high = flat.aminmax(dim=1)
     finite = torch.isfinite(low) & torch.isfinite(high)
-    for bad, what in (
-        (~finite, "NaN or infinite values"),
-        (finite & (low < allowed[0]), f"values below {allowed[0]:g}"),
-        (finite & (high > allowed[1]), f"values above {allowed[1]:g}"),
+    unknown = "What is unknown is marked by annotated=, (B,) for samples or in the shape of the maps for pixels."
+    for bad, what, remedy in (
+        (~finite, "NaN or infinite values", unknown),
+        (finite & (low < allowed[0]), f"values below {allowed[0]:g}", unknown),
+        (
+            finite & (high > allowed[1]),
+            f"values above {allowed[1]:g}",
+            "Divide it by its maximum, or pass uint8 or bool.",
+        ),
     ):
         if bool((bad & annotated).any()):
-            raise ValueError(
-                f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. Samples without a map are "
-                "marked by annotated=, not by special values."
-            )
+            raise ValueError(f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. {remedy}")
     if as_bytes and allowed[1] < float("inf") and 0.0 < float((high * annotated).amax()) <= 1.5 / 255:
         raise ValueError(
             "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."

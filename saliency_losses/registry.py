@@ -19,7 +19,7 @@ def nearest(name: str, options: Iterable[str]) -> str:
         >>> nearest("layr4", ["layer3", "layer4"])
         " Did you mean 'layer4' or 'layer3'?"
     """
-    close = difflib.get_close_matches(name, list(options), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(options), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -54,6 +54,8 @@ class Registry(Generic[T]):
             ValueError: The name is taken.
             TypeError: The class is not of this registry's kind.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"The {self.kind} needs a name: @register_{self.kind}('name') above the class.")
 
         def decorate(maker: F) -> F:
             if not callable(maker) or (isinstance(maker, type) and not issubclass(maker, self.base)):
@@ -83,7 +85,8 @@ class Registry(Generic[T]):
             return self.create(part)
         if isinstance(part, self.base):
             return cast(T, part)
-        hint = f" Pass an instance: {part.__name__}(...)." if isinstance(part, type) else ""
+        known = f" Known names: {', '.join(self.names())}; your own is a subclass of {self.base.__name__}."
+        hint = f" Pass an instance: {part.__name__}(...)." if isinstance(part, type) else known
         raise TypeError(f"{self.kind} must be a name or a {self.base.__name__}, got {part!r}.{hint}")
 
     def names(self) -> list[str]:

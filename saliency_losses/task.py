@@ -51,6 +51,13 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
                 f"targets of one logit must lie in [0, 1], got {float(targets.min())}..{float(targets.max())}."
             )
         return F.binary_cross_entropy_with_logits(logits.flatten(), targets, reduction=reduction)
+    if probabilities and targets.device.type == "cpu":
+        sums = targets.sum(1)
+        if bool((targets < 0).any()) or bool(((sums - 1).abs() > 1e-2).any()):
+            raise ValueError(
+                "float targets must be class probabilities, not negative and summing to one for each sample. For "
+                "several labels at once bring task_loss=, such as torch.nn.BCEWithLogitsLoss()."
+            )
     if not probabilities:
         targets = targets.long()
         on_host = targets.device.type == "cpu"

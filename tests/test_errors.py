@@ -146,7 +146,11 @@ BAD_CALLS = {
         lambda: guided("captum_saliency")(IMAGES, LABELS, HUMAN, classes=LABELS[:, None].expand(4, 2)),
         r"gives one map per sample; classes of shape \(B, K\) need another extractor",
     ),
-    "too few maps": (lambda: guided()(IMAGES, LABELS, HUMAN[:3]), "human_saliency has 3 maps, but the batch has 4"),
+    "too few maps": (lambda: guided()(IMAGES, LABELS, HUMAN[:3]), r"shape \(3, 9, 9\), so 3 maps, but the batch has 4"),
+    "targets that are no probabilities": (
+        lambda: guided()(IMAGES, torch.ones(4, 3), None),
+        "must be class probabilities",
+    ),
     "map of the wrong rank": (
         lambda: guided()(IMAGES, LABELS, HUMAN[:, 0]),
         r"human_saliency has shape \(4, 9\), expected \(4, \*S of 2 axes\).*the model's map has shape \(4, 5, 5\)",
@@ -163,7 +167,7 @@ BAD_CALLS = {
     ),
     "mask above 1": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, 2 * HUMAN),
-        "values above 1 in sample 0",
+        "values above 1 in sample 0.*Divide it by its maximum",
     ),
     "annotated of the wrong shape": (
         lambda: guided()(IMAGES, LABELS, HUMAN, annotated=torch.ones(3, dtype=torch.bool)),
@@ -229,6 +233,12 @@ def test_bad_values(name):
     [
         (lambda: sl.SaliencyGuidedLoss(lambda x: x), "model must be a torch.nn.Module, got function"),
         (lambda: guided(GradCAM), r"must be a name or a SaliencyExtractor.*Pass an instance: GradCAM\(...\)"),
+        (lambda: guided(divergence=nn.MSELoss()), "Known names: correlation, kl, .*a subclass of Divergence"),
+        (lambda: GradCAM(layer=-1), "layer must be a dotted name such as 'layer4'.*got int"),
+        (lambda: CAM(layer=nn.Conv2d(1, 1, 1)), "layer must be a dotted name.*got Conv2d"),
+        (lambda: guided(task_loss=nn.CrossEntropyLoss), r"task_loss must be a callable\(output, targets\)"),
+        (lambda: guided(task_loss="ce"), r"task_loss must be a callable\(output, targets\)"),
+        (lambda: sl.register_divergence(sl.divergences.MSE), r"needs a name: @register_divergence\('name'\)"),
         (lambda: guided(GradCAM(layr="0")), "unexpected keyword argument 'layr'"),
         (lambda: guided()(IMAGES, LABELS.tolist(), HUMAN), "must be a tensor, got list"),
         (lambda: guided()(IMAGES, LABELS.tolist(), None), "targets must be a tensor, got list"),

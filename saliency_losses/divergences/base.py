@@ -18,6 +18,13 @@ class Divergence(nn.Module, ABC):
     Implement :meth:`compare`, never :meth:`forward`, which has checked and flattened the maps by then. Normalisation
     belongs to the divergence. Values are computed in float32 (float64 for float64 maps), also under autocast.
 
+    Example:
+        >>> class MeanGap(Divergence):
+        ...     def compare(self, model, human, known):  # known is None where all cells are
+        ...         return (masked_mean(model, known) - masked_mean(human, known)).square()
+        >>> MeanGap()(torch.ones(1, 2, 2), torch.zeros(1, 2, 2))
+        tensor([1.])
+
     Attributes:
         spatial: Whether :meth:`compare` sees (B, \*s) instead of (B, N).
         human_range: Values that human maps may take; the guided loss checks them.

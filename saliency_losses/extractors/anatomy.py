@@ -61,7 +61,7 @@ class Anatomy:
         if not outer:
             return "No layer of it has positions, so use extractor='input_gradient'."
         names = ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:])
-        reshape = " (with reshape= for tokens)" if len(outer[-1].shape) == 3 else ""
+        reshape = " (for tokens with reshape=, before the last attention)" if len(outer[-1].shape) == 3 else ""
         return f"Use extractor='grad_cam' with a layer by name: GradCAM(layer=...){reshape}. Candidates: {names}."
 
     def fits(self, model: nn.Module) -> bool:
@@ -208,7 +208,7 @@ class Observer:
             tag = [_Candidate(None, 1, tag, pooled_call(tag.source, tag.channel_axis, leaf))]
         if not isinstance(tag, list):
             if self._classified:
-                return None, "more than one linear layer stands between the pooling and the logits"
+                return None, "something (another layer, a softmax) stands between its classifier and what it returns"
             if self._taps:
                 return None, "what stands between the pooling and the classifier is not linear"
             return None, "its classifier does not read a globally averaged feature map"

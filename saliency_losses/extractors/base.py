@@ -50,6 +50,22 @@ class SaliencyExtractor(nn.Module, ABC):
     shared. Implement :meth:`forward`; use ``torch.autograd.grad`` (never ``backward``, ``eval``, ``.data`` or
     ``.detach`` on what the map depends on), and leave no hook behind.
 
+    Example:
+        >>> class FeatureMean(SaliencyExtractor):
+        ...     order = 1
+        ...     def forward(self, model, inputs, classes, *, run=None):
+        ...         kept = []
+        ...         handle = model[0].register_forward_hook(lambda module, args, output: kept.append(output))
+        ...         try:
+        ...             output = (run or call_model)(model, inputs)
+        ...         finally:
+        ...             handle.remove()
+        ...         return Explanation(output, kept[0].square().mean(1))
+        >>> FeatureMean()(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), torch.ones(2, 3, 5, 5), None).saliency.shape
+        torch.Size([2, 3, 3])
+
+    :func:`~saliency_losses.testing.check_extractor` proves one.
+
     Attributes:
         order: 1 where the map is a function of activations and weights; 2 where it holds a gradient, so that
             training through it differentiates the model twice.

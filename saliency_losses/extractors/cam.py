@@ -18,6 +18,7 @@ from saliency_losses.extractors.base import (
 from saliency_losses.extractors.capture import Tap, capture
 from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.head import Head, HeadCall, class_activation_map
+from saliency_losses.extractors.modules import check_layer
 from saliency_losses.extractors.probe import probe_head
 from saliency_losses.extractors.score import Score, check_score, class_weights, scores
 
@@ -37,8 +38,10 @@ class CAM(SaliencyExtractor):
     Needs no gradient, hence costs next to nothing.
 
     Args:
-        score: The class to explain, see :data:`~saliency_losses.extractors.score.Score`; the published CYBORG code uses
-            ``"predicted"``, its successors ``"true"``.
+        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
+            strongest other), a class index, or ``(output, targets)`` to (B,); see
+            :data:`~saliency_losses.extractors.score.Score`. The published CYBORG code uses ``"predicted"``, its
+            successors ``"true"``.
         layer: Take the features from this layer instead (the published CYBORG code taps the last convolution,
             before its normalisation); the identity is not verified then.
         head: Name of the classifier, where the model has several.
@@ -61,7 +64,7 @@ class CAM(SaliencyExtractor):
     def __init__(self, *, score: Score = "true", layer: str | None = None, head: str | None = None) -> None:
         super().__init__()
         self.score = check_score(score)
-        self.layer = layer
+        self.layer = check_layer(layer)
         self.head = head
         self.order = 2 if callable(score) else 1
 

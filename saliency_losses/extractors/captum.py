@@ -39,7 +39,9 @@ class CaptumExtractor(SaliencyExtractor):
         layer: Dotted name, for ``LayerGradCam``.
         reduce: Over channels, for ``Saliency``; see
             :func:`~saliency_losses.extractors.input_gradient.reduce_channels`.
-        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
+        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
+            strongest other), a class index, or ``(output, targets)`` to (B,); see
+            :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
         options: For the algorithm's ``attribute``.
 

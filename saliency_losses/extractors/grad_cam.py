@@ -16,6 +16,7 @@ from saliency_losses.extractors.base import (
     gradients_on,
 )
 from saliency_losses.extractors.gradient import gradient, precision_of
+from saliency_losses.extractors.modules import check_layer
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
 
@@ -73,9 +74,13 @@ class GradCAM(SaliencyExtractor):
     Args:
         layer: Dotted name. By default what feeds global pooling, else the last layer with several channels and
             positions, unless tokens follow.
-        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
+        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
+            strongest other), a class index, or ``(output, targets)`` to (B,); see
+            :data:`~saliency_losses.extractors.score.Score`.
         relu: Keep only what speaks for the score, as published; off by default, since maps are raw and signed.
         reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
+            For the tokens of a ViT, ``lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (14, 14))`` drops the class one;
+            take a layer before the last attention, behind which the patches no longer count.
 
     Raises:
         ValueError: On a call: the layer does not exist, is not called or called twice, has no positions, or does not
@@ -103,7 +108,7 @@ class GradCAM(SaliencyExtractor):
         reshape: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = check_layer(layer)
         self.score = check_score(score)
         self.relu = relu
         self.reshape = reshape
@@ -118,7 +123,7 @@ class GradCAM(SaliencyExtractor):
             output, activation, axis, first = probe(model, inputs, run, self.layer, leaf=True)
             score = scores(self.score, output, classes)
             what = f"layer {self.layer!r}" if self.layer else "the layer that grad_cam chose"
-            grad = gradient(score, activation, what, create_graph=keep)
+            grad = full = gradient(score, activation, what, create_graph=keep)
             if score.ndim == 2:
                 grad = torch.stack([self._channels_first(g, axis) for g in grad.unbind(1)], 1)
             else:
@@ -127,7 +132,7 @@ class GradCAM(SaliencyExtractor):
             activation = self._channels_first(activation, axis)
             weights = channel_weights(grad, activation.ndim - 2, precision)
             if first or grad.device.type == "cpu":
-                _check_weights(weights, grad, what)
+                _check_weights(weights, grad, full, what)
             saliency = gradient_weighted_map(activation, weights)
             if self.relu:
                 saliency = saliency.relu()
@@ -151,8 +156,14 @@ class GradCAM(SaliencyExtractor):
         return tensor
 
 
-def _check_weights(weights: Tensor, grad: Tensor, what: str) -> None:
+def _check_weights(weights: Tensor, grad: Tensor, full: Tensor, what: str) -> None:
     """Raise where every channel's mean gradient vanishes although gradients do not, so that the map is zero."""
+    if not bool((grad != 0).any()) and bool((full != 0).any()):
+        raise ValueError(
+            f"The score does not depend on the positions that reshape= keeps of {what}, so the map is zero: behind the "
+            "last attention of a transformer that is read from its class token, the patches no longer count. Choose an "
+            "earlier layer."
+        )
     if not bool((weights != 0).any()) and bool((grad != 0).any()):
         raise ValueError(
             f"The mean gradient at {what} vanishes in every channel, because something behind it is blind to shifts (a "

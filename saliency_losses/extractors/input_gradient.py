@@ -72,7 +72,9 @@ class InputGradient(SaliencyExtractor):
 
     Args:
         reduce: Over channels, see :func:`~saliency_losses.extractors.input_gradient.reduce_channels`.
-        score: What to explain, see :data:`~saliency_losses.extractors.score.Score`.
+        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
+            strongest other), a class index, or ``(output, targets)`` to (B,); see
+            :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
 
     Raises:

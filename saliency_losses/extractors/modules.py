@@ -6,7 +6,7 @@ from torch import nn
 
 from saliency_losses.registry import nearest
 
-__all__ = ["compiled_on_the_way", "find_module", "is_compiled", "named_layers", "unwrap"]
+__all__ = ["check_layer", "compiled_on_the_way", "find_module", "is_compiled", "named_layers", "unwrap"]
 
 _WRAPPERS = ("_orig_mod", "module")
 
@@ -33,6 +33,20 @@ def named_layers(model: nn.Module, *, compiled: bool = True) -> Iterator[tuple[s
 def is_compiled(module: nn.Module) -> bool:
     """Whether this very module was compiled, by ``torch.compile(module)`` or ``module.compile()``."""
     return "_orig_mod" in module._modules or module._compiled_call_impl is not None
+
+
+def check_layer(layer: str | None) -> str | None:
+    """``layer`` itself, if it is a name.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if layer is not None and not isinstance(layer, str):
+        raise TypeError(
+            f"layer must be a dotted name such as 'layer4' (list_layers(model, images) lists them), got "
+            f"{type(layer).__name__}."
+        )
+    return layer
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
