@@ -7,14 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.distributed import (
-    averaging_group,
-    check_synchronised,
-    check_wrappers,
-    is_distributed,
-    summed_over_ranks,
-    world_size,
-)
+from saliency_losses.denominator import Denominator, check_denominator, divisor
+from saliency_losses.distributed import check_synchronised, check_wrappers
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, Run, SaliencyExtractor, call_model
 from saliency_losses.extractors.gradient import reaches_parameter
@@ -22,9 +16,7 @@ from saliency_losses.human import HumanMaps, check_values, read_human, resize
 from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
 from saliency_losses.weighting import Additive, Convex, Weighting
 
-__all__ = ["Denominator", "LossOutput", "SaliencyGuidedLoss"]
-
-Denominator = Literal["annotated", "batch", "sum"] | float
+__all__ = ["LossOutput", "SaliencyGuidedLoss"]
 
 _CHECKED_CALLS = 10
 
@@ -130,7 +122,7 @@ class SaliencyGuidedLoss(nn.Module):
             Convex(0.5 if alpha is None else alpha) if saliency_weight is None else Additive(saliency_weight)
         )
         self.task_loss = task_loss
-        self.denominator = _check_denominator(denominator)
+        self.denominator = check_denominator(denominator)
         self.reduction = reduction
         self.run = forward
         self.check_values = check_values
@@ -282,29 +274,12 @@ class SaliencyGuidedLoss(nn.Module):
             self.weighting(task, nothing), task, nothing, output, None, self._parts(nothing.detach().sum())
         )
 
+    def _divisor(self, denominator: Denominator | None, annotated: Tensor, maps: int) -> Tensor | float:
+        chosen = self.denominator if denominator is None else check_denominator(denominator)
+        return divisor(chosen, annotated, maps, self, together=self.gradient_sync != "none")
+
     def _parts(self, value: Tensor) -> dict[str, Tensor]:
         return {DIVERGENCES.name_of(self.divergence): value}
-
-    def _divisor(self, denominator: Denominator | None, annotated: Tensor, maps: int) -> Tensor | float:
-        """What the sum over this process's maps is divided by.
-
-        Wrappers average gradients over processes, so the count of all processes is divided by their number.
-
-        Args:
-            denominator: For this call.
-            annotated: How many of this process's maps are annotated.
-            maps: How many there are.
-        """
-        chosen = self.denominator if denominator is None else _check_denominator(denominator)
-        together = torch.is_grad_enabled() and is_distributed() and self.gradient_sync != "none"
-        group = averaging_group(self) if together else None
-        ranks = world_size(group) if together else 1
-        if not isinstance(chosen, str):
-            return chosen / ranks
-        if chosen == "sum":
-            return 1.0 / ranks
-        count = annotated.float() if chosen == "annotated" else torch.full_like(annotated, maps, dtype=torch.float32)
-        return (summed_over_ranks(count, group) if together else count).clamp_min(1.0) / ranks
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
@@ -340,13 +315,3 @@ def _as_classes(targets: Any) -> tuple[Any, Tensor | None]:
         f"Integer targets of shape {tuple(targets.shape)} do not say which class each map explains; pass classes= "
         "(indices (B,) or (B, K)), or float targets (B, C), which weigh the logits."
     )
-
-
-def _check_denominator(denominator: Denominator) -> Denominator:
-    if isinstance(denominator, str):
-        known = denominator in ("annotated", "batch", "sum")
-    else:
-        known = isinstance(denominator, (int, float)) and not isinstance(denominator, bool) and denominator > 0
-    if not known:
-        raise ValueError(f"denominator must be 'annotated', 'batch', 'sum' or a positive number, got {denominator!r}.")
-    return denominator
