@@ -148,3 +148,15 @@ def test_golden_values_of_published_code():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["mse", "kl", "correlation"])
+def test_a_map_that_is_flat_but_for_rounding_is_flat(name):
+    """Its rounding errors must not be scaled up to a map; flatness is judged by the map's own size."""
+    divergence, human = sl.create_divergence(name), torch.rand(2, 49)
+    for size in (1e-20, 1.0, 1e20):
+        leaf = (size * (1.0 + 1e-7 * torch.randn(2, 49))).requires_grad_()
+        value = divergence(leaf, human)
+        torch.testing.assert_close(value, divergence(torch.ones(2, 49), human))
+        (grad,) = torch.autograd.grad(value.sum(), leaf)
+        assert not grad.any()
