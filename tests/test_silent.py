@@ -1,5 +1,6 @@
 """Models on which a map could be silently wrong: each gives the right map, or an error that says why."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 import saliency_losses as sl
 from saliency_losses.divergences import KL, MSE, Correlation
 from saliency_losses.extractors import CAM, GradCAM, InputGradient
+from saliency_losses.extractors.grad_cam import channel_weights
 from saliency_losses.testing import check_gradients
 
 IMAGES, LABELS, HUMAN = batch()
@@ -638,3 +640,107 @@ def test_gradients_of_the_first_and_later_calls_are_the_same():
         for a, b in zip(first, later, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
         check_gradients(lambda guided=guided, inputs=inputs: guided(*inputs).loss, dict(net.named_parameters()))
+
+
+class Sized(nn.LayerNorm):
+    """A norm over channels that are first, as ConvNeXt has it."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_a_channels_first_norm_with_as_many_channels_as_columns():
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), Sized(7), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 3))
+    first = nn.Sequential(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Flatten(), nn.Linear(294, 3))
+    for layer in ("0", "1", "2"):
+        told = GradCAM(layer=layer, reshape=lambda t: t)(net, IMAGES, LABELS).saliency
+        torch.testing.assert_close(GradCAM(layer=layer)(net, IMAGES, LABELS).saliency, told)
+    assert GradCAM(layer="1")(first, IMAGES, LABELS).saliency.shape == (4, 7, 7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_gradients_that_are_not_finite_show(value):
+    grad = torch.randn(2, 3, 4, 4)
+    grad[0, 1, 2, 2] = value
+    weights = channel_weights(grad, 2, torch.float32)
+    assert not weights[0, 1].isfinite()
+    assert weights[1].isfinite().all()
+
+
+@pytest.mark.parametrize("late", [lambda p: 3 * p, lambda p: 1.15 * p, lambda p: p * (torch.arange(6) < 3)])
+def test_a_scale_or_mask_put_in_later(late):
+    net = Net()
+    net.between = lambda pooled, features: late(pooled) if net.late else pooled
+    net.late = False
+    CAM()(net, IMAGES, LABELS)
+    net.late = True
+    with pytest.raises(ValueError, match="not the mean of a feature map"):
+        CAM()(net, IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("p", [0.002, 0.2, 0.5, 0.9])
+def test_dropout_on_sparse_features_is_no_reason_to_refuse(dtype, p):
+    images = torch.zeros(4, 3, 28, 28)
+    images[:, :, 8:10, 6:14] = 1.0
+    for seed in range(8):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(p),
+            nn.Linear(16, 2),
+        )
+        for _ in range(4):
+            with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+                CAM()(net, images, torch.tensor([0, 1, 1, 0]))
+
+
+def test_a_window_that_misses_positions_in_low_precision():
+    accepted = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten(), nn.Linear(16, 4))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            try:
+                CAM()(net, torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3]))
+            except ValueError:
+                continue
+        accepted += 1
+    assert accepted == 0
+
+
+def test_averaged_models():
+    net = plain_net()
+    average = torch.optim.swa_utils.AveragedModel(net).eval()
+    for part in (CAM(), GradCAM(layer="3")):
+        guided = sl.SaliencyGuidedLoss(net, part)
+        torch.testing.assert_close(guided.explain(IMAGES, LABELS, model=average), guided.explain(IMAGES, LABELS))
+
+
+def test_a_spectral_norm_takes_one_step_per_call():
+    heads = [nn.utils.parametrizations.spectral_norm(nn.Linear(6, 3)) for _ in range(20)]
+    for head in heads:
+        net, plain = Net(head=head), copy.deepcopy(Net(head=head))
+        plain.load_state_dict(net.state_dict())
+        for _ in range(3):
+            CAM()(net, IMAGES, LABELS)
+            plain(IMAGES)
+        for key, value in plain.state_dict().items():
+            torch.testing.assert_close(net.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.Dropout(0.1), nn.ZeroPad2d(1)])
+def test_layers_behind_functions(act):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act, self.fc = nn.Conv2d(3, 6, 3), act, nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.fc(F.silu(self.act(F.max_pool2d(self.conv(x), 2))).amax((2, 3)))
+
+    assert GradCAM(layer="act")(Model(), IMAGES, LABELS).saliency.ndim == 3

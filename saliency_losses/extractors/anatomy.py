@@ -216,10 +216,11 @@ class Observer:
         for name, number, pool, call in tag:
             reason = None if name is None else why_not_linear(self._modules[name], call.pooled)
             if reason is None:
-                reason = why_not_this_call(call, logits)
+                dropout = id(pool) in self.watch.dropped
+                reason = why_not_this_call(call, logits, dropout=dropout)
             if reason is None:
                 shape = tuple(pool.source.shape[1:])
-                head = Head(self._taps[id(pool)], pool.channel_axis, name, number, shape)
+                head = Head(self._taps[id(pool)], pool.channel_axis, name, number, shape, dropout)
                 self.calls[head.name] = call
                 return head, ""
             why = reason

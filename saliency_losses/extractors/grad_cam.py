@@ -55,8 +55,10 @@ def channel_weights(grad: Tensor, axes: int, precision: torch.dtype) -> Tensor:
     """
     flat = grad.flatten(-axes)
     mean = flat.mean(-1)
-    rounding = torch.finfo(precision).eps * (32 if precision in (torch.float32, torch.float64) else 1)
-    return torch.where(mean.abs() > rounding * flat.abs().mean(-1), mean, 0.0)
+    low = precision not in (torch.float32, torch.float64)
+    rounding = torch.finfo(precision).eps * (min(1.0, 16.0 * flat.shape[-1] ** -0.5) if low else 32.0)
+    noise = (mean.abs() <= rounding * flat.abs().mean(-1)) & mean.isfinite()
+    return torch.where(noise, 0.0, mean)
 
 
 @EXTRACTORS.register("grad_cam")

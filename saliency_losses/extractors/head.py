@@ -36,6 +36,7 @@ class Head:
         classifier: Name of the linear module behind the pooling; ``None`` where the pooled vector is the logits.
         call: Which call of the classifier in one forward pass, from 1.
         shape: Of one sample of the tapped tensor when the head was verified.
+        dropout: Whether dropout lies between pooling and classifier, in this mode.
     """
 
     tap: Tap
@@ -43,6 +44,7 @@ class Head:
     classifier: str | None
     call: int
     shape: tuple[int, ...]
+    dropout: bool
 
     @property
     def name(self) -> str:

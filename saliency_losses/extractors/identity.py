@@ -19,6 +19,10 @@ _BENT = (
 )
 
 
+# By precision: how far results may be apart that are the same but for rounding, relative to the terms of their sums.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
 @torch.no_grad()
 def why_not_linear(classifier: nn.Module, pooled: Tensor) -> str | None:
     """Why a module is not one linear layer, or ``None``.
@@ -60,43 +64,48 @@ def why_not_linear(classifier: nn.Module, pooled: Tensor) -> str | None:
 
 
 @torch.no_grad()
-def why_not_this_call(call: HeadCall, logits: Tensor | None) -> str | None:
+def why_not_this_call(call: HeadCall, logits: Tensor | None, *, dropout: bool) -> str | None:
     """Why the identity behind CAM does not hold in this forward pass, or ``None``.
 
-    The mean of the maps plus the bias must be the logits that the model returned. Where dropout lies between, what the
-    classifier read must be the mean of the map but for dropped and scaled channels.
+    The logits must be what the classifier returned, what it read must be the mean of the features, and what it does
+    must be what its map does: sum, and add a bias. With dropout between, channels of the mean may be dropped, and the others
+    scaled.
 
     Args:
         call: Of the classifier.
         logits: What the model returned, or ``None`` if another output was chosen.
+        dropout: Whether dropout in train mode lies between.
     """
     if not bool(call.output.isfinite().all()):
         return None  # a loss that is not finite shows by itself
     if logits is not None and not torch.equal(logits.reshape(-1), call.output.reshape(-1)):
         return "the logits are not what its classifier returned in this call"
+    tolerance = max(_TOLERANCE.get(tensor.dtype, 2e-2) for tensor in (call.features, call.pooled, call.output))
     with full_precision(call.features, call.pooled) as (features, pooled):
         positions = tuple(range(1, features.ndim - 1))
-        mean = features.mean(positions)
+        mean, size = features.mean(positions), features.abs().mean(positions)
         if pooled.numel() != mean.numel():
             return "its classifier reads something else than one pooled vector per sample"
         pooled = pooled.reshape(mean.shape)
-        size = features.abs().amax((*positions, -1)).clamp_min(1e-30).unsqueeze(1)
-    narrow = {torch.float64: 1e-8, torch.float32: 1e-4}
-    tolerance = max(narrow.get(tensor.dtype, 3e-2) for tensor in (call.features, call.pooled, call.output))
-    if bool(((pooled - mean).abs() > tolerance * size).any()):
+    changed = (pooled - mean).abs() > tolerance * size
+    if bool(changed.any()):
         kept = (pooled != 0) & (mean.abs() > 10 * tolerance * size)
         scale = pooled[kept] / mean[kept]
-        if kept.any() and (float(scale.amax()) > 1.2 * float(scale.amin()) or float(scale.amin()) < 1.0):
+        even = not bool(kept.any()) or (scale.amax() <= 1.2 * scale.amin() and scale.amin() >= 1.0 - 2 * tolerance)
+        if not (dropout and even):
             return "what its classifier reads is not the mean of a feature map"
-        return None
     if call.weight is not None:
-        maps, bias = call.maps(mean)
+        got, bias = call.maps(pooled)
+        with full_precision(pooled, call.weight) as (inputs, weight):
+            scope = inputs.abs() @ weight.abs().T + bias.abs()
+    elif bool(changed.any()):
+        return None  # a classifier that must be called again would draw other random numbers, or change
     else:
         maps, bias = call.maps()
-        maps = maps.mean(tuple(range(1, maps.ndim - 1)))
-    got = maps + bias
-    with full_precision(got, call.logits) as (got, given):
-        miss = float(((got - given).abs() / given.abs().amax().clamp_min(1e-30)).amax())
-    if miss > 10 * tolerance:
-        return f"its classifier is not linear: the map's mean plus the bias misses the logit by {miss:.1%}"
+        positions = tuple(range(1, maps.ndim - 1))
+        got, scope = maps.mean(positions), maps.abs().mean(positions) + bias.abs()
+    with full_precision(got + bias, call.logits, scope) as (got, given, scope):
+        miss = float(((got - given).abs() / scope.amax(1, keepdim=True).clamp_min(1e-30)).amax())
+    if miss > 2 * tolerance:
+        return f"its classifier is not linear: the map's mean plus the bias misses the logit by {miss:.1%} of its terms"
     return None

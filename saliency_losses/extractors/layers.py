@@ -26,6 +26,11 @@ _CHANNELS_FIRST = (
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.LPPool1d,
+    nn.LPPool2d,
+    nn.modules.padding._ConstantPadNd,
+    nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
     nn.Upsample,
     nn.PixelShuffle,
     nn.PixelUnshuffle,
@@ -110,7 +115,8 @@ def _channel_axis(before: list[Record], record: Record) -> int | None:
     """Where the channels of a layer's output are.
 
     What tells is, in this order: the layer's own type; the last module inside it that works at the same positions; that
-    the output is a view of an earlier one; the last module before it that works at the same positions.
+    the output is a view of an earlier one; the last module before it that works at the same positions, or on as many
+    channels.
     """
     own = _own_channel_axis(record.module, record.shape)
     if own is not None:
@@ -124,7 +130,17 @@ def _channel_axis(before: list[Record], record: Record) -> int | None:
         axis = _axis_in_view(other, record)
         if axis is not None:
             return axis
-    return next((other.axis for other in reversed(before) if _at_same_positions(other, record)), None)
+    same = next((other.axis for other in reversed(before) if _at_same_positions(other, record)), None)
+    return same if same is not None else _axis_of_same_count(before, record)
+
+
+def _axis_of_same_count(before: list[Record], record: Record) -> int | None:
+    """The axis that is as long as the channels were last, if no other is: behind a pooling that was not a module."""
+    last = next((o for o in reversed(before) if o.axis is not None and len(o.shape) == len(record.shape)), None)
+    if last is None or last.axis is None:
+        return None
+    count = last.shape[last.axis]
+    return last.axis if record.shape[last.axis] == count and record.shape[1:].count(count) == 1 else None
 
 
 def _at_same_positions(other: Record, record: Record) -> bool:
@@ -147,8 +163,9 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def _own_channel_axis(module: nn.Module, shape: tuple[int, ...]) -> int | None:
-    if isinstance(module, nn.Linear):
+    forward = type(module).forward  # a subclass with one of its own may do anything
+    if forward is nn.Linear.forward:
         return len(shape) - 1
-    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
         return len(shape) - 1 if tuple(module.normalized_shape) == shape[-1:] else None
     return 1 if isinstance(module, _CHANNELS_FIRST) else None

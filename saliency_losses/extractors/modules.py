@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from saliency_losses.registry import nearest
 
@@ -12,7 +13,7 @@ _WRAPPERS = ("_orig_mod", "module")
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel, DataParallel and ``torch.compile``'s wrapper."""
+    """The model inside DistributedDataParallel, DataParallel, AveragedModel and ``torch.compile``'s wrapper."""
     inner = _inside(model)
     return model if inner is None else unwrap(inner)
 
@@ -72,7 +73,7 @@ def compiled_on_the_way(model: nn.Module, name: str = "") -> str | None:
 
 
 def _inside(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+    if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel, AveragedModel)):
         return module._modules["module"]
     return module._modules.get("_orig_mod")
 

@@ -17,6 +17,7 @@ _KEEPS = frozenset(
         *("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"),
     )
 )
+_DROPOUTS = frozenset(["dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout"])
 _POOLS = frozenset(
     ["avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"]
 )
@@ -47,6 +48,9 @@ class Pool:
 class PoolWatch(TorchFunctionMode):
     """While active, reports each global average pooling and follows tagged tensors.
 
+    Attributes:
+        dropped: Identities of tagged values whose tensor went through dropout in train mode.
+
     Args:
         on_pool: Called with each :class:`Pool`; a tensor that it returns is pooled in the source's place.
     """
@@ -57,6 +61,7 @@ class PoolWatch(TorchFunctionMode):
         self._count = 0
         self._tags: dict[int, tuple[Tensor, int, Any]] = {}
         self._merged: dict[int, tuple[Tensor, Tensor]] = {}
+        self.dropped: set[int] = set()
 
     def restart(self) -> None:
         """Count poolings from zero again; tags stay."""
@@ -95,6 +100,8 @@ class PoolWatch(TorchFunctionMode):
         index = self._count
         self._count += axis is not None
         if value is not None:
+            if name in _DROPOUTS and (args[2] if len(args) > 2 else kwargs.get("training", True)):
+                self.dropped.add(id(value))
             if (name in _KEEPS and _keeps_order(name, args, result)) or (axis and result.numel() == source.numel()):
                 self.tag(result, value)
             return result

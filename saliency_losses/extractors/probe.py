@@ -1,12 +1,13 @@
 """One call of a model that also gives a tensor inside it; the first call takes down the model's anatomy."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.anatomy import Anatomy, observing
@@ -118,7 +119,7 @@ def probe_head(
     run = run or call_model
     anatomy = _remembered(model)
     if anatomy is None or (name is not None and name not in anatomy.heads):
-        with observing(model, leaf=leaf) as observer:
+        with _parametrised_once(model), observing(model, leaf=leaf) as observer:
             output = run(model, inputs)
         try:
             anatomy = _remember(model, observer.conclude(model, output))
@@ -127,7 +128,10 @@ def probe_head(
         finally:
             observer.release()
     head = choose(anatomy)
-    with capture(model, head.tap, leaf=False) as captured, capture_head(model, head, captured, leaf=leaf) as calls:
+    with ExitStack() as stack:
+        stack.enter_context(_parametrised_once(model))
+        captured = stack.enter_context(capture(model, head.tap, leaf=False))
+        calls = stack.enter_context(capture_head(model, head, captured, leaf=leaf))
         output = run(model, inputs)
     features = captured.tensor
     logits = find_logits(output) if head.name == anatomy.main else None
@@ -135,7 +139,7 @@ def probe_head(
         calls.append(pooled_call(features, head.channel_axis, logits))
     why = None if calls else f"its classifier {head.name!r} was not called this time"
     if calls and _worth_checking(model, anatomy, head, features):
-        why = why_not_this_call(calls[0], logits)
+        why = why_not_this_call(calls[0], logits, dropout=head.dropout)
     if why is not None:
         raise ValueError(
             f"CAM follows one way from pooling to logits, but in this call {why}. Name the classifier, CAM(head=...), "
@@ -177,6 +181,12 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
         for module, mode in modes:
             module.training = mode
     return layers
+
+
+def _parametrised_once(model: nn.Module) -> AbstractContextManager[Any]:
+    """Where linear layers are parametrised: compute each weight once, so that reading it again changes nothing."""
+    linear = (module for module in unwrap(model).modules() if isinstance(module, nn.Linear))
+    return parametrize.cached() if any(map(parametrize.is_parametrized, linear)) else nullcontext()
 
 
 def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Tensor) -> bool:
