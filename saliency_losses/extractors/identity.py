@@ -68,8 +68,8 @@ def why_not_this_call(call: HeadCall, logits: Tensor | None, *, dropout: bool) -
     """Why the identity behind CAM does not hold in this forward pass, or ``None``.
 
     The logits must be what the classifier returned, what it read must be the mean of the features, and what it does
-    must be what its map does: sum, and add a bias. With dropout between, channels of the mean may be dropped, and the others
-    scaled.
+    must be what its map does: sum, and add a bias. With dropout between, channels of the mean may be dropped, and the
+    others scaled.
 
     Args:
         call: Of the classifier.
