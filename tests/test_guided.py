@@ -116,6 +116,16 @@ def test_rows_without_a_map_change_neither_loss_nor_gradient():
         torch.testing.assert_close(losses[0].saliency_loss, only.saliency_loss)
 
 
+def test_samples_without_a_map_stay_out_of_batch_statistics():
+    images, labels, human = batch(6)
+    annotated = torch.tensor([True, False, True, True, False, True])
+    guided = sl.SaliencyGuidedLoss(plain_net(), "cam", sl.divergences.MSE(scope="batch"))
+    images = torch.where(annotated[:, None, None, None], images, 50.0 * images)
+    some = guided(images, labels, human, annotated=annotated).saliency_loss
+    only = guided(images[annotated], labels[annotated], human[annotated]).saliency_loss
+    torch.testing.assert_close(some, only)
+
+
 def test_nothing_annotated_costs_the_task_alone():
     net, (images, labels, human) = plain_net(), batch()
     guided = sl.SaliencyGuidedLoss(net, alpha=0.25)
