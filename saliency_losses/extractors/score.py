@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "scores"]
+__all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "scores"]
 
 _OF_PROBABILITIES = ("log_probability", "log_probabilities", "cross_entropy")
 
@@ -107,6 +107,20 @@ def _of_probabilities(score: str, logits: Tensor, classes: Any) -> Tensor:
     weights = class_weights("true", logits, classes)
     value = (weights * (logs if weights.ndim == 2 else logs.unsqueeze(1))).sum(-1)
     return value if score == "log_probability" else -value
+
+
+def pinned(score: Score, output: Any, classes: Any) -> tuple[Score, Any]:
+    """The score and classes with the predicted class settled by this output, for further passes of the model.
+
+    Example:
+        >>> pinned("predicted", torch.tensor([[1.0, 3.0]]), None)
+        ('true', tensor([1]))
+    """
+    if callable(score) or (classes is not None and score != "predicted"):
+        return score, classes
+    logits = logits_of(output).detach()
+    predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    return ("true" if score == "predicted" else score), predicted
 
 
 def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tensor:
