@@ -385,7 +385,7 @@ def test_captum_runs_once_and_updates_batchnorm_once():
 def test_captum_refuses_what_is_not_proven():
     for algorithm in (captum.attr.LRP, captum.attr.DeepLift, captum.attr.IntegratedGradients):
         with pytest.raises(
-            ValueError, match=r"not proven\. Proven: Saliency, LayerGradCam\. Native alternatives: cam,"
+            ValueError, match=r"not proven\. Proven: Saliency, LayerGradCam\. Native alternatives: activation_map, cam,"
         ):
             CaptumExtractor(algorithm)
     with pytest.raises(ValueError, match="needs layer="):
