@@ -164,6 +164,37 @@ def test_poles_are_passed_through_zero(formula, activation, gradient, shift):
     assert all(float(grad.abs().max()) < 1e7 for grad in torch.autograd.grad(saliency.sum(), (a, g)))
 
 
+class OverPositions(nn.Module):
+    """Divides each channel by its norm, after its mean was subtracted or not."""
+
+    def __init__(self, *, center):
+        super().__init__()
+        self.center = center
+
+    def forward(self, x):
+        x = x - x.mean((2, 3), keepdim=True) if self.center else x
+        return x / x.square().sum((2, 3), keepdim=True).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("part", "center", "match"),
+    [
+        (ShapleyCAM, True, "The mean gradient at layer '1' vanishes in every channel"),
+        (XGradCAM, True, "The sum of activation times gradient at layer '1' vanishes in every channel"),
+        (XGradCAM, False, "blind to scale .* choose another layer, or use extractor='hires_cam'"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_that_vanish_are_refused(part, center, match, dtype):
+    images, labels, _ = batch(dtype=dtype)
+    head = [OverPositions(center=center), nn.Flatten(), nn.Linear(196, 3)]
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), *head).to(dtype)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=match):
+            part(layer="1")(net, images, labels)
+    assert HiResCAM(layer="1")(net, images, labels).saliency.any()
+
+
 def test_the_reciprocal_is_exact_outside_and_right_everywhere():
     x = torch.tensor([-3.0, -0.2, -0.05, 0.0, 0.01, 0.3, 7.0], dtype=torch.float64, requires_grad=True)
     inside = x.detach().abs() < 0.1

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from saliency_losses.extractors.activation_gradients import ActivationGradientExtractor, LayerView
 from saliency_losses.extractors.base import EXTRACTORS
-from saliency_losses.extractors.grad_cam import check_means, mean_gradients, weigh
+from saliency_losses.extractors.grad_cam import mean_gradients, weigh
 from saliency_losses.extractors.reciprocal import reciprocal
 
 __all__ = ["XGradCAM", "x_grad_cam"]
@@ -45,6 +45,9 @@ class XGradCAM(ActivationGradientExtractor):
     infinity; a rectified activation never comes there, and a channel that is zero everywhere adds nothing.
     Options: those of :class:`~saliency_losses.extractors.activation_gradients.ActivationGradientExtractor`.
 
+    Raises:
+        ValueError: On a call, as there; or the weights vanish, because something behind the layer is blind to scale.
+
     Example:
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(392, 2))
@@ -59,7 +62,12 @@ class XGradCAM(ActivationGradientExtractor):
         """See :meth:`ActivationGradientExtractor.combine`."""
         product = view.activation * view.gradient
         means = mean_gradients(product, view.precision)
-        check_means(means, view._replace(gradient=product))
+        if view.check and not bool((means != 0).any()) and bool((product != 0).any()):
+            raise ValueError(
+                f"The sum of activation times gradient at {view.name} vanishes in every channel, because something "
+                "behind it is blind to scale (a normalisation over positions). A map weighed by it is zero there; "
+                "choose another layer, or use extractor='hires_cam' or 'input_gradient'."
+            )
         return _weigh_by_product(view.activation, means)
 
 
