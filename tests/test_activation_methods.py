@@ -245,6 +245,15 @@ def test_eigen_cam_is_finite_at_equal_and_zero_singular_values(rows, scale, dtyp
             assert not grad.any()
 
 
+@pytest.mark.parametrize("shape", [(512, 49), (8, 3136)])
+def test_eigen_cam_of_maps_that_are_flat_but_for_rounding(shape):
+    channels = torch.rand(2, shape[0], 1).expand(-1, *shape).clone().requires_grad_()
+    value = eigen_cam(channels, center=True)
+    assert not value.any()
+    assert not torch.autograd.grad(value.sum(), channels)[0].any()
+    assert eigen_cam(channels).all()
+
+
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
 def test_eigen_cam_keeps_its_sign(shape):
     """However the decomposition turns: one activation, moved a little, with its channels in another order."""
