@@ -44,8 +44,8 @@ class ShapleyCAM(ActivationGradientExtractor):
         g = \frac{\partial y}{\partial A}, \quad H = \frac{\partial^2 y}{\partial A^2}
 
     Where the network above the layer is piecewise linear, :math:`H` is zero and the map is Grad-CAM's. Training through
-    it takes third derivatives. The paper's final ReLU is the option ``relu``; the score that it proposes besides the
-    logit (the logit plus the log-probability) is a ``score`` callable.
+    it takes third derivatives. A final ReLU is the option ``relu``; the score that the paper proposes besides the logit
+    (the logit plus the log-probability) is a ``score`` callable.
     Options: those of :class:`~saliency_losses.extractors.activation_gradients.ActivationGradientExtractor`.
 
     Example:

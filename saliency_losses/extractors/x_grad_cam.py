@@ -40,7 +40,7 @@ class XGradCAM(ActivationGradientExtractor):
         S(b, i) = \sum_c A(b, c, i)\, \frac{\sum_j A(b, c, j)\, g_{bcj}}{\sum_j A(b, c, j)}, \qquad
         g = \frac{\partial y}{\partial A}
 
-    The paper's final ReLU is the option ``relu``. Where positive and negative activations cancel, so that the magnitude
+    A final ReLU is the option ``relu``. Where positive and negative activations cancel, so that the magnitude
     of their sum is below 0.001 of the sum of their magnitudes, the reciprocal goes straight through zero instead of to
     infinity; a rectified activation never comes there, and a channel that is zero everywhere adds nothing.
     Options: those of :class:`~saliency_losses.extractors.activation_gradients.ActivationGradientExtractor`.
