@@ -32,7 +32,7 @@ class HiResCAM(ActivationGradientExtractor):
 
     .. math:: S(b, i) = \sum_c A(b, c, i)\, \frac{\partial y_b}{\partial A(b, c, i)}
 
-    Where the layer feeds one linear layer, the map sums to the score but for the bias. A final ReLU is the option ``relu``.
+    Where the layer feeds one linear layer, the map sums to the score but for the bias. A final ReLU is ``relu``.
     Options: those of :class:`~saliency_losses.extractors.activation_gradients.ActivationGradientExtractor`.
 
     Example:
