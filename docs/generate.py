@@ -22,7 +22,11 @@ PAGES = {
         "Writing your own",
         [
             "extractors.SaliencyExtractor",
+            "extractors.activations.ActivationExtractor",
+            "extractors.activation_gradients.ActivationGradientExtractor",
+            "extractors.activation_gradients.LayerView",
             "extractors.Explanation",
+            "extractors.list_extractors",
             "divergences.Divergence",
             "testing.check_extractor",
             "testing.check_divergence",
@@ -30,6 +34,9 @@ PAGES = {
         ],
     ),
 }
+
+HIDDEN = dict.fromkeys(["SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"], "extra_repr")
+HIDDEN |= dict.fromkeys(["ActivationExtractor", "ActivationGradientExtractor"], "extra_repr, forward")
 
 
 def write_reference(folder: Path) -> None:
@@ -51,6 +58,7 @@ def write_reference(folder: Path) -> None:
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
             )
             entries.append(_directive("extractors.input_gradient.reduce_channels"))
+            entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
     pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
@@ -63,9 +71,8 @@ def _directive(path: str, is_class: bool | None = None) -> str:
     if is_class is None:
         is_class = name[0].isupper()
     kind = "autoclass" if is_class else "autofunction"
-    members = "\n   :members:\n   :exclude-members: extra_repr, forward, compare" if is_class else ""
-    if name in ("SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"):
-        members = "\n   :members:\n   :exclude-members: extra_repr"
+    hidden = HIDDEN.get(name, "extra_repr, forward, compare, combine, read")
+    members = f"\n   :members:\n   :exclude-members: {hidden}" if is_class else ""
     return f".. {kind}:: saliency_losses.{path}{members}"
 
 

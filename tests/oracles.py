@@ -51,21 +51,113 @@ def cam(net, image, label):
     return np.array([[float(weight @ features[:, i, j]) for j in range(width)] for i in range(height)])
 
 
-def _grad_cam(net, image, label, layer):
+def layer_of(net, image, label, layer):
+    """A layer's activation and the gradient of the logit there, both (C, H, W)."""
     activation = net[: layer + 1](image[None]).detach().requires_grad_()
     (grad,) = torch.autograd.grad(net[layer + 1 :](activation)[0, label], activation)
-    weights = grad[0].mean((1, 2))
-    return sum(w * a for w, a in zip(weights, activation[0], strict=True)).detach().numpy()
+    return activation[0].detach().numpy(), grad[0].numpy()
+
+
+def weighed(weights, activation):
+    return sum(w * a for w, a in zip(weights, activation, strict=True))
 
 
 @oracle(EXTRACTORS, "grad_cam")
-def grad_cam(net, image, label):
-    return _grad_cam(net, image, label, 5)
+def grad_cam(net, image, label, layer=5):
+    activation, grad = layer_of(net, image, label, layer)
+    return weighed([g.mean() for g in grad], activation)
 
 
 @oracle(EXTRACTORS, "captum_layer_grad_cam")
 def captum_layer_grad_cam(net, image, label):
-    return _grad_cam(net, image, label, 2)
+    return grad_cam(net, image, label, 2)
+
+
+@oracle(EXTRACTORS, "grad_cam_plus_plus")
+def grad_cam_plus_plus(net, image, label, layer=5):
+    """Equations 7 and 10 of the paper, with Y = exp(score), whose derivatives are taken one by one; over Y."""
+    activation = net[: layer + 1](image[None]).detach()
+    channels, height, width = activation.shape[1:]
+    values = activation[0].numpy()
+    of_score = layer_of(net, image, label, layer)[1]
+    weights, top = np.zeros(channels), float(torch.exp(net[layer + 1 :](activation)[0, label]).detach())
+    for c, i, j in np.ndindex(channels, height, width):
+        cell = activation[0, c, i, j].clone().requires_grad_()
+        grid = activation.clone()
+        grid[0, c, i, j] = cell
+        derivative, derivatives = torch.exp(net[layer + 1 :](grid)[0, label]), []
+        for _ in range(3):
+            (derivative,) = torch.autograd.grad(derivative, cell, create_graph=True)
+            derivatives.append(float(derivative.detach()))
+        first, second, third = derivatives
+        assert np.isclose(first, top * of_score[c, i, j])
+        if first != 0.0:
+            alpha = second / (2 * second + sum(a * third for a in values[c].ravel()))
+            weights[c] += alpha * max(first, 0.0)
+    return weighed(weights, values) / top
+
+
+@oracle(EXTRACTORS, "x_grad_cam")
+def x_grad_cam(net, image, label, layer=5):
+    activation, grad = layer_of(net, image, label, layer)
+    weights = []
+    for a, g in zip(activation, grad, strict=True):
+        total = a.sum()
+        weights.append(sum(gij * aij / total for gij, aij in zip(g.ravel(), a.ravel(), strict=True)) if total else 0.0)
+    return weighed(weights, activation)
+
+
+@oracle(EXTRACTORS, "hires_cam")
+def hires_cam(net, image, label, layer=5):
+    return sum(a * g for a, g in zip(*layer_of(net, image, label, layer), strict=True))
+
+
+@oracle(EXTRACTORS, "element_wise_grad_cam")
+def element_wise_grad_cam(net, image, label, layer=5):
+    return sum(np.maximum(a * g, 0) for a, g in zip(*layer_of(net, image, label, layer), strict=True))
+
+
+@oracle(EXTRACTORS, "layer_cam")
+def layer_cam(net, image, label, layer=5):
+    return sum(a * np.maximum(g, 0) for a, g in zip(*layer_of(net, image, label, layer), strict=True))
+
+
+@oracle(EXTRACTORS, "shapley_cam")
+def shapley_cam(net, image, label, layer=5):
+    """Gradient less half the Hessian times the activation; the Hessian is written out in full."""
+    activation, grad = layer_of(net, image, label, layer)
+    shape, flat = activation.shape, torch.from_numpy(activation.ravel())
+    hessian = torch.autograd.functional.hessian(lambda a: net[layer + 1 :](a.view(1, *shape))[0, label], flat)
+    slope = grad - 0.5 * (hessian.numpy() @ activation.ravel()).reshape(shape)
+    return weighed([s.mean() for s in slope], activation)
+
+
+def principal(channels):
+    """Each position's channels along the eigenvector of the largest eigenvalue, found by power iteration."""
+    matrix = channels.reshape(len(channels), -1)
+    vector = np.ones(len(matrix)) + np.arange(len(matrix)) / 7
+    for _ in range(20000):
+        vector = matrix @ (matrix.T @ vector)
+        vector /= np.linalg.norm(vector)
+    projected = (matrix.T @ vector).reshape(channels.shape[1:])
+    return projected if (projected * channels.sum(0)).sum() > 0 else -projected
+
+
+@oracle(EXTRACTORS, "eigen_cam")
+def eigen_cam(net, image, label, layer=5):
+    return principal(layer_of(net, image, label, layer)[0])
+
+
+@oracle(EXTRACTORS, "eigen_grad_cam")
+def eigen_grad_cam(net, image, label, layer=5):
+    activation, grad = layer_of(net, image, label, layer)
+    return principal(activation * grad)
+
+
+@oracle(EXTRACTORS, "activation_map")
+def activation_map(net, image, label, layer=5):
+    activation, _ = layer_of(net, image, label, layer)
+    return sum(a**2 for a in activation) / len(activation)
 
 
 @oracle(EXTRACTORS, "input_gradient")
