@@ -20,9 +20,11 @@ def test_autocast_with_gradient_scaling(name, divergence, dtype):
     images, labels, human = batch()
     net = plain_net()
     guided = sl.SaliencyGuidedLoss(net, extractor(name), divergence, saliency_weight=1.0)
+    torch.manual_seed(0)
     exact = guided(images, labels, human)
     expected = torch.autograd.grad(exact.saliency_loss, list(net.parameters()), allow_unused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    torch.manual_seed(0)
     with torch.autocast("cpu", dtype=dtype):
         out = guided(images, labels, human)
     assert out.model_saliency.dtype == out.saliency_loss.dtype == torch.float32
