@@ -13,10 +13,10 @@ EXTRACTOR_OPTIONS: dict[str, dict[str, Any]] = {
     "captum_integrated_gradients": {"n_steps": 4},
     "captum_layer_grad_cam": {"layer": "2"},
     "captum_layer_gradient_x_activation": {"layer": "2"},
-    "integrated_gradients": {"steps": 3},
+    "integrated_gradients": {"steps": 3, "chunk": 2},
     "occlusion": {"window": 5, "stride": 4},
     "rise": {"n_masks": 12, "grid": 3},
-    "smooth_grad": {"samples": 3},
+    "smooth_grad": {"samples": 3, "chunk": 3},
 }
 # Parts that need a model with ReLUs.
 RECTIFIED = ("deconvolution", "guided_backprop")

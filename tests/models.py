@@ -58,11 +58,11 @@ class Attention(nn.Module):
         return self.head(tokens[:, 0])
 
 
-def plain_net(classes: int = 3) -> nn.Sequential:
+def plain_net(classes: int = 3, *, rectified: bool = False) -> nn.Sequential:
     """Without BatchNorm or dropout, for comparisons across processes and batches."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3),
-        nn.ReLU(),
+        nn.ReLU() if rectified else nn.GELU(),
         nn.Conv2d(6, 8, 3),
         nn.SiLU(),
         nn.AdaptiveAvgPool2d(1),

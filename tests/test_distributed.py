@@ -31,7 +31,7 @@ def data():
 
 def network():
     torch.manual_seed(7)
-    return plain_net().double()
+    return plain_net(rectified=True).double()
 
 
 def flags(counts):

@@ -225,7 +225,7 @@ def test_a_model_that_raises_keeps_no_hook(name):
         def forward(self, x):
             raise KeyError("broken on purpose")
 
-    net = plain_net()
+    net = plain_net(rectified=True)
     part = extractor(name)
     part(net, *batch()[:2])
     net.append(Raises())
@@ -236,7 +236,7 @@ def test_a_model_that_raises_keeps_no_hook(name):
 
 @each
 def test_evaluation_of_a_frozen_model(name):
-    net = plain_net().requires_grad_(False)
+    net = plain_net(rectified=True).requires_grad_(False)
     images, labels, _ = batch()
     for context in (torch.no_grad, torch.inference_mode):
         with context():

@@ -315,7 +315,7 @@ def test_explain_another_model_and_in_evaluation():
 def test_evaluation_gives_the_same_numbers_without_a_graph():
     images, labels, human = batch()
     for name in sl.list_extractors():
-        net = plain_net().eval()
+        net = plain_net(rectified=True).eval()
         guided = sl.SaliencyGuidedLoss(net, extractor(name))
         torch.manual_seed(0)
         trained = guided(images, labels, human)

@@ -13,6 +13,7 @@ def deconvolution_relu(grad: Tensor, positive: Tensor) -> Tensor:
     """What a ReLU passes back: the positive part of the gradient.
 
     Example:
+        >>> import torch
         >>> deconvolution_relu(torch.tensor([2.0, -3.0, 4.0]), torch.tensor([1.0, 1.0, 0.0])).tolist()
         [2.0, 0.0, 4.0]
     """
@@ -42,6 +43,7 @@ class Deconvolution(InputGradientExtractor):
         RuntimeError: On a call with gradients: something in the model has no double backward.
 
     Example:
+        >>> import torch
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Flatten(), torch.nn.Linear(48, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
         >>> Deconvolution()(net, torch.rand(5, 3, 4, 4), torch.tensor([0, 1, 1, 0, 1])).saliency.shape

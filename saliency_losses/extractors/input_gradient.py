@@ -29,6 +29,7 @@ class InputGradient(InputGradientExtractor):
         RuntimeError: On a call with gradients: something in the model has no double backward.
 
     Example:
+        >>> import torch
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Flatten(), torch.nn.Linear(48, 4), torch.nn.SiLU(), torch.nn.Linear(4, 2))
         >>> InputGradient()(net, torch.rand(5, 3, 4, 4), torch.tensor([0, 1, 1, 0, 1])).saliency.shape

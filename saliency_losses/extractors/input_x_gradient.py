@@ -27,6 +27,7 @@ class InputXGradient(InputGradientExtractor):
         RuntimeError: On a call with gradients: something in the model has no double backward.
 
     Example:
+        >>> import torch
         >>> net, images = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)), torch.rand(5, 3, 4, 4)
         >>> output, saliency = InputXGradient()(net, images, torch.tensor([0, 1, 1, 0, 1]))
         >>> bool(((saliency.sum((1, 2)) + net[1].bias[[0, 1, 1, 0, 1]])[1] - output[1, 1]).abs() < 1e-5)

@@ -42,7 +42,7 @@ class Rectifiers(TorchFunctionMode):
         >>> with rectifiers.applied():
         ...     (changed,) = torch.autograd.grad(y, x, retain_graph=True)
         >>> changed, torch.autograd.grad(y, x)[0]
-        (tensor([0., 1.]), tensor([-1., -0.]))
+        (tensor([0., 1.]), tensor([-1.,  0.]))
     """
 
     def __init__(self, rule: Rule) -> None:
