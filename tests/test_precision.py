@@ -4,7 +4,6 @@ import pytest
 import torch
 from conftest import RECTIFIED, extractor
 from models import batch, plain_net
-from torch import nn
 
 import saliency_losses as sl
 
