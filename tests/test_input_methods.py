@@ -153,8 +153,13 @@ def test_further_passes_leave_buffers_as_one_pass_does(name):
 
 @pytest.mark.parametrize("name", [*SAMPLED, *HIDING])
 def test_the_predicted_class_is_that_of_the_input(name):
-    net = plain_net().double()
+    """Even where other points are predicted to be something else."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(243, 3)).double()
+    with torch.no_grad():
+        net[1].weight.mul_(20.0)
+        net[1].bias.copy_(torch.tensor([0.0, 5.0, 0.0]))
     predicted = net(IMAGES).argmax(1)
+    assert (predicted != net(0.01 * IMAGES).argmax(1)).any()
     maps = []
     for options, classes in (({}, predicted), ({}, None), ({"score": "predicted"}, 0 * predicted)):
         torch.manual_seed(3)
@@ -192,6 +197,7 @@ def test_integrated_gradients_are_complete(train):
     torch.testing.assert_close(saliency.sum((1, 2)), fall, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
 def test_against_captum():
     net = plain_net(rectified=True).double().eval()
     pairs = [
