@@ -264,6 +264,20 @@ def test_smooth_grad_without_noise_is_the_gradient():
     torch.testing.assert_close(squared, grad.square().mean(1))
 
 
+@one_pass
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo looks at the input's
+def test_a_compiled_model_is_evaluated_by_the_same_rules(name):
+    net = drop_dropout(network(name))
+    expected = extractor(name)(net, IMAGES, LABELS).saliency.detach()
+    torch.compiler.reset()
+    compiled = torch.compile(net, backend="aot_eager")
+    with torch.no_grad():
+        compiled(IMAGES)
+        torch.testing.assert_close(extractor(name)(compiled, IMAGES, LABELS).saliency, expected)
+    with pytest.raises(RuntimeError, match=r"torch\.compile has no double backward"):
+        extractor(name)(compiled, IMAGES, LABELS)
+
+
 class Ways(nn.Module):
     """Every way to write a ReLU, an in-place one whose argument is read again, and curvature elsewhere."""
 

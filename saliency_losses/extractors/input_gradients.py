@@ -95,6 +95,8 @@ class InputGradientExtractor(SaliencyExtractor, ABC):
             pixels, rebuild = pick_input(inputs, self.input)
             with ExitStack() as watching:
                 watching.enter_context(twice_differentiable(keep))
+                # Compiled graphs would not see when the gradient of the map is taken; while training they are refused.
+                watching.enter_context(nullcontext() if keep else torch.compiler.set_stance("force_eager"))
                 for mode in (statistics if self.batch_statistics == "constant" else None, rectifiers):
                     watching.enter_context(mode or nullcontext())
                 output = (run or call_model)(model, rebuild(pixels.clone()))
