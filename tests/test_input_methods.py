@@ -53,17 +53,17 @@ def probability(output, labels):
     "part",
     [
         InputGradient(batch_statistics="coupled", reduce="sum"),
-        IntegratedGradients(steps=4, chunk=3, baseline=torch.rand(3, 9, 9), reduce="l2"),
+        IntegratedGradients(steps=4, chunk=3, baseline=IMAGES[3], reduce="l2"),
         IntegratedGradients(steps=2, baseline=mirrored, score="log_probabilities"),
         ExpectedGradients(references=3, chunk=2, score="cross_entropy"),
-        ExpectedGradients(references=2, background=torch.rand(5, 3, 9, 9)),
+        ExpectedGradients(references=2, background=IMAGES.flip(3)),
         SmoothGrad(samples=3, squared=True, chunk=2, score="contrast"),
         SmoothGrad(samples=2, noise=0.0, score=probability),
         Occlusion(window=(4, 3), stride=3, baseline=0.5, score="log_probability"),
-        Occlusion(chunk=1, baseline=torch.rand(3, 1, 1)),
+        Occlusion(chunk=1, baseline=torch.tensor([0.2, 0.5, 0.7]).view(3, 1, 1)),
         RISE(n_masks=5, grid=4, p=0.3, chunk=2, baseline=mean_color),
     ],
-    ids=lambda part: repr(part)[:60],
+    ids=lambda part: type(part).__name__,
 )
 def test_contract_with_options(part):
     check_extractor(part)
@@ -378,6 +378,11 @@ def test_defaults_are_declared():
     for name, count in passes.items():
         assert sl.create_extractor(name).passes == count
     assert sl.create_extractor("integrated_gradients", steps=10, chunk=4).passes == 4
+
+
+def test_tensors_among_the_options_are_shown_by_their_shape():
+    part = IntegratedGradients(baseline=torch.zeros(3, 9, 9))
+    assert repr(part) == "IntegratedGradients(baseline=<Tensor of shape (3, 9, 9)>)"
 
 
 BAD_OPTIONS = {
