@@ -57,7 +57,7 @@ def write_reference(folder: Path) -> None:
             entries.append(
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
             )
-            entries.append(_directive("extractors.input_gradient.reduce_channels"))
+            entries.append(_directive("extractors.channels.reduce_channels"))
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)

@@ -81,7 +81,7 @@ BAD_CALLS = {
     "score": (lambda: CAM(score="truth"), "score must be one of 'true', .*, a class index or a callable"),
     "reduce": (
         lambda: InputGradient(reduce="max"),
-        "reduce must be one of abs_max, abs_mean, mean, l2, none, got 'max'",
+        "reduce must be one of abs_max, abs_mean, mean, sum, l2, none, got 'max'",
     ),
     "no such layer": (
         lambda: sl.SaliencyGuidedLoss(VGG(), GradCAM(layer="feature"))(IMAGES, LABELS, HUMAN),
