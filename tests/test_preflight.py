@@ -198,7 +198,7 @@ PLANTED = {
         ("error", "data_parallel", "nn.DataParallel runs replicas", r"DDP\(SaliencyGuidedLoss\(model"),
     ),
     "lazy modules": (
-        lambda: check(nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3))),
+        lambda: check(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))),
         ("error", "uninitialised", "lazy modules", "Call the model once"),
     ),
     "everything frozen": (
@@ -272,6 +272,10 @@ PLANTED = {
     "human maps out of range": (
         lambda: check(plain_net(), divergence="right_reasons", human=255 * HUMAN),
         ("error", "human_maps", "values above 1 in sample 0", "Divide it by its maximum"),
+    ),
+    "human maps that are NaN, unchecked by the loss": (
+        lambda: sl.preflight(sl.SaliencyGuidedLoss(plain_net(), check_values=False), IMAGES, LABELS, NAN, time=False),
+        ("error", "human_maps", "NaN or infinite values in sample 1", "annotated="),
     ),
     "nothing annotated": (
         lambda: check(plain_net(), annotated=torch.zeros(4, dtype=torch.bool)),
@@ -376,6 +380,7 @@ class Breaking(nn.Module):
         super().__init__()
         self.bn, self.calls, self.seen = nn.BatchNorm2d(3), 0, []
         self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("ones", torch.ones(1).expand(5))
 
     def forward(self, x):
         self.calls += 1
@@ -383,6 +388,7 @@ class Breaking(nn.Module):
         self.mean = x.mean((0, 2, 3))
         self.bn(x)
         self.bn.eval()
+        self.bn.weight.grad = None
         self.bn.register_forward_hook(lambda *_: None)
         raise KeyError("broken on purpose")
 
@@ -404,9 +410,6 @@ def test_a_planted_problem_is_found_with_its_remedy(name):
 # Problems that are, or cause, another one.
 ALSO = {
     "SyncBatchNorm",  # couples samples
-    "a dead map",  # its gradient is zero
-    "a flat map",
-    "a map that is NaN",  # and so is its gradient
     "eval mode",
     "images in float16 for a model in float32",
     "images that are NaN",
@@ -482,7 +485,7 @@ def test_the_ratio_is_that_of_the_weighted_terms(weight):
 def test_the_suggested_weight_makes_both_norms_equal():
     report = check(plain_net(), "cam", Scaled(1e-6))
     (finding,) = report.findings
-    weight = float(re.search(r"saliency_weight=(\S+),", finding.remedy)[1])
+    weight = float(re.search(r"saliency_weight=(\S+) ", finding.remedy)[1])
     guided, data = healthy(plain_net(), "cam", Scaled(1e-6), saliency_weight=weight)
     torch.manual_seed(0)
     assert 0.5 < sl.preflight(guided, *data, time=False).gradients.ratio < 2.0
@@ -497,12 +500,26 @@ def test_what_a_step_costs():
     assert sl.preflight(guided, *data, time=False).step is None
 
 
-def test_bytes_are_those_of_saved_tensors_once_each():
-    net = nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
-    guided, _ = healthy(net, "cam")
-    step = sl.preflight(guided, IMAGES, LABELS, HUMAN).step
-    pooled, logits, label = 4 * 3 * 4, 4 * 3 * 4, 4 * 8
-    assert step.plain_bytes <= IMAGES.numel() * 4 + 2 * pooled + 2 * logits + label + 64
+def test_bytes_are_those_of_saved_tensors_once_each_without_parameters():
+    large = nn.Conv2d(3, 3, 15, padding=7)
+    net = nn.Sequential(large, nn.Tanh(), nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    guided, data = healthy(net, "cam")
+    what_convolutions_read = 2 * IMAGES.numel() * 4
+    assert 0 <= sl.preflight(guided, *data).step.plain_bytes - what_convolutions_read < 300
+
+
+def test_a_coarse_map_for_coarse_human_maps():
+    assert check(deep(), human=F.interpolate(HUMAN[:, None], (4, 4))).findings == ()
+
+
+def test_annotated_maps_may_be_empty():
+    assert check(plain_net(), human=EMPTY, annotated=torch.ones(4, dtype=torch.bool)).findings == ()
+
+
+def test_a_problem_is_told_once_and_errors_first():
+    findings = [sl.diagnosis.Finding(severity, code, "", "") for severity, code in (("note", "a"), ("error", "b"))]
+    again = sl.diagnosis.Finding("error", "a", "", "")
+    assert [f.code + f.severity for f in sl.Preflight((*findings, again)).sorted().findings] == ["berror", "aerror"]
 
 
 def test_the_report_reads_well():
@@ -583,7 +600,8 @@ def test_static_graph():
 
 
 def test_processes_that_nothing_synchronises(monkeypatch):
-    monkeypatch.setattr("saliency_losses.distributed.is_distributed", lambda: True)
+    for module in ("distributed", "denominator"):
+        monkeypatch.setattr(f"saliency_losses.{module}.is_distributed", lambda: True)
     (finding,) = check(plain_net(), "cam").findings
     assert (finding.severity, finding.code) == ("error", "unsynchronised")
     guided, data = healthy(plain_net(), "cam", gradient_sync="manual")

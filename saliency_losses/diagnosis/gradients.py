@@ -96,13 +96,14 @@ def gradient_findings(
         )
     if norms.task and not 1 / _FAR <= norms.ratio <= _FAR:
         task_share, saliency_share = _shares(out, weighting)
-        equal = saliency_share / (task_share * norms.ratio) if task_share and norms.ratio else float("inf")
-        yield Finding(
-            "warning",
-            "vanishing_saliency" if norms.ratio < 1 else "exploding_saliency",
-            f"The saliency term's gradient is {norms.ratio:.1g} times the task's, over the parameters that both reach.",
-            f"For equal norms on this batch: saliency_weight={equal:.1g}, instead of alpha.",
-        )
+        equal = saliency_share / (task_share * norms.ratio)
+        what = f"The saliency term's gradient is {norms.ratio:.1g} times the task's, where both reach."
+        weight = f"For equal norms on this batch: saliency_weight={equal:.1g} instead of alpha."
+        if norms.ratio < 1:
+            doubt = "Look first whether the divergence sees changes of this map at all; what is left may be rounding."
+            yield Finding("warning", "vanishing_saliency", what, f"{doubt} {weight}")
+        else:
+            yield Finding("warning", "exploding_saliency", what, weight)
 
 
 def _shares(out: LossOutput, weighting: Weighting) -> tuple[float, float]:

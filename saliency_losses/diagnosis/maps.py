@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from saliency_losses.diagnosis.facts import Finding
-from saliency_losses.divergences.base import Divergence
 from saliency_losses.extractors.base import SaliencyExtractor
 from saliency_losses.human import HumanMaps
 
@@ -40,12 +39,12 @@ def image_values(images: Any) -> Iterator[Finding]:
             )
 
 
-def human_maps(human: HumanMaps | None, divergence: Divergence) -> Iterator[Finding]:
+def human_maps(human: HumanMaps | None, *, empty_is_suspicious: bool) -> Iterator[Finding]:
     """Human maps that say nothing.
 
     Args:
         human: Of one batch, if there are any.
-        divergence: What they are for; for some an empty map says something.
+        empty_is_suspicious: Whether an all-zero map is more likely none than one that says 'nowhere'.
     """
     found = [] if human is None else human.annotated.nonzero().flatten().tolist()
     if human is None or not found:
@@ -59,7 +58,7 @@ def human_maps(human: HumanMaps | None, divergence: Divergence) -> Iterator[Find
     rows = [human.maps[i] if human.known is None else human.maps[i][human.known[i]] for i in found]
     empty = [i for i, row in zip(found, rows, strict=True) if not bool(row.any())]
     flat = [i for i, row in zip(found, rows, strict=True) if i not in empty and float(row.amax() - row.amin()) == 0.0]
-    if empty and divergence.empty_is_suspicious:
+    if empty and empty_is_suspicious:
         yield Finding(
             "warning",
             "human_empty",
@@ -90,7 +89,7 @@ def model_maps(saliency: Tensor, human: HumanMaps, extractor: SaliencyExtractor)
         human: Of the same batch.
         extractor: Took them.
     """
-    maps = saliency.reshape(len(human.maps), *saliency.shape[saliency.ndim - human.maps.ndim + 1 :])
+    maps = saliency.reshape(len(human.maps), *saliency.shape[1 - human.maps.ndim :])
     finer = maps[0].numel() * 16 <= human.maps[0].numel()
     if max(maps.shape[1:]) <= _COARSE and finer:
         yield Finding(

@@ -2,15 +2,21 @@
 
 import random
 import warnings
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 from torch.utils import _pytree as pytree
 
-__all__ = ["fresh", "untouched"]
+from saliency_losses.diagnosis.facts import Finding
+
+__all__ = ["changes", "fresh", "untouched"]
+
+_CONTAINERS = (list, dict, set, OrderedDict, defaultdict)
 
 
 @contextmanager
@@ -27,10 +33,11 @@ def untouched(root: nn.Module, inputs: Any) -> Iterator[None]:
     """
     modules = [module for module in root.modules() if not isinstance(module, torch.jit.ScriptModule)]
     states = [(module, dict(vars(module))) for module in modules]
-    containers = [(value, value.copy()) for _, state in states for value in state.values() if _is_container(value)]
-    plain = (value for _, state in states for value in state.values() if isinstance(value, Tensor))
-    tensors = [*root.buffers(), *(tensor for tensor in plain if not isinstance(tensor, nn.Parameter))]
-    copies = [(tensor, tensor.detach().clone()) for tensor in tensors if not tensor.is_inference()]
+    attributes = [value for _, state in states for value in state.values()]
+    containers = [(value, value.copy()) for value in attributes if type(value) in _CONTAINERS]
+    plain = (value for value in attributes if isinstance(value, Tensor) and not isinstance(value, nn.Parameter))
+    tensors = [*root.buffers(), *plain]
+    copies = [(tensor, tensor.detach().clone()) for tensor in tensors if _can_change(tensor)]
     grads = [(parameter, parameter.grad) for parameter in root.parameters()]
     python = random.getstate()
     leaves = [*pytree.tree_leaves(inputs), *root.parameters(), *tensors]
@@ -41,7 +48,6 @@ def untouched(root: nn.Module, inputs: Any) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.clear_autocast_cache()
             random.setstate(python)
             for module, state in states:
                 vars(module).clear()
@@ -51,7 +57,8 @@ def untouched(root: nn.Module, inputs: Any) -> Iterator[None]:
             for tensor, copy in copies:
                 tensor.data.copy_(copy)
             for parameter, grad in grads:
-                parameter.grad = grad
+                if parameter.grad is not grad:
+                    parameter.grad = grad
 
 
 def fresh(tree: Any) -> Any:
@@ -63,8 +70,38 @@ def fresh(tree: Any) -> Any:
     return pytree.tree_map_only(Tensor, copy, tree)
 
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, dict, set)) and hasattr(value, "copy")
+def changes(images: Any, parameters: dict[str, Tensor], versions: dict[str, int]) -> Iterator[Finding]:
+    """What a forward pass changed although it should only read it.
+
+    Args:
+        images: As :func:`fresh` made them, after the pass.
+        parameters: By name.
+        versions: How often each had been changed in place before the pass.
+    """
+    changed = [name for name, parameter in parameters.items() if parameter._version != versions[name]]
+    if changed:
+        yield Finding(
+            "warning",
+            "changes_parameters",
+            f"The forward pass changes parameters in place ({changed[0]}), which preflight does not undo.",
+            "Change parameters after the optimizer's step, or compute with a changed copy.",
+        )
+    if any(isinstance(leaf, Tensor) and leaf._version for leaf in pytree.tree_leaves(images)):
+        yield Finding(
+            "warning",
+            "changes_images",
+            "The model changes its images in place, so a second call would see others.",
+            "Use operations that are not in-place on the input, or pass images.clone().",
+        )
+
+
+def _can_change(tensor: Tensor) -> bool:
+    """Whether a forward pass can write to the tensor: it has memory of its own for each value."""
+    if isinstance(tensor, UninitializedBuffer) or tensor.is_inference() or tensor.device.type == "meta":
+        return False
+    if tensor.layout != torch.strided:
+        return True
+    return all(stride > 0 or size < 2 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _refill(container: Any, contents: Any) -> None:

@@ -121,3 +121,4 @@ def survey(model: nn.Module, inputs: Any, run: Run | None) -> Survey:
             return Survey(model, observer.conclude(model, output), started, finished)
         finally:
             observer.release()
+            torch.clear_autocast_cache()  # older PyTorch would go on with weights cast here, off the graph

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils import _pytree as pytree
 
 from saliency_losses.diagnosis import gradients, maps, structure
 from saliency_losses.diagnosis.cost import step_cost
 from saliency_losses.diagnosis.facts import Finding, StepCost
 from saliency_losses.diagnosis.failures import as_finding
 from saliency_losses.diagnosis.report import Preflight
-from saliency_losses.diagnosis.sandbox import fresh
+from saliency_losses.diagnosis.sandbox import changes, fresh
 from saliency_losses.diagnosis.survey import survey
 from saliency_losses.extractors.base import call_model
 from saliency_losses.extractors.gradient import hides_parameters
@@ -83,7 +81,7 @@ class Trial:
         self._guided(fresh(self.images))
         images = fresh(self.images)
         out = self._guided(images)
-        self.found += self._changes(images, parameters, versions)
+        self.found += changes(images, parameters, versions)
         human = None
         if out.model_saliency is not None:
             report = dataclasses.replace(report, map_shape=tuple(out.model_saliency.shape))
@@ -91,7 +89,8 @@ class Trial:
             several = isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
             human = read_human(self.human, self.options.get("annotated"), out.model_saliency, several)
             self.found += maps.model_maps(out.model_saliency, human, loss.extractor)
-        self.found += maps.human_maps(human, loss.divergence)
+        told = loss.divergence.empty_is_suspicious and self.options.get("annotated") is None
+        self.found += maps.human_maps(human, empty_is_suspicious=told)
         if is_sharded(loss.model):
             self.found.append(
                 Finding(
@@ -134,33 +133,13 @@ class Trial:
         return step_cost(self._plain, guided, list(parameters.values()), known)
 
     def _guided(self, images: Any) -> LossOutput:
-        torch.clear_autocast_cache()  # weights that a pass without gradients cast are off the graph
         out: LossOutput = self.loss(images, self.targets, self.human, **self.options)
         return out
 
     def _plain(self) -> Tensor:
-        torch.clear_autocast_cache()
         loss = self.loss
         output = (loss.run or call_model)(loss.model, fresh(self.images))
         return task_term(loss.task_loss, output, self.targets, self.options.get("sample_weight"), per_sample=False)
-
-    def _changes(self, images: Any, parameters: dict[str, Tensor], versions: dict[str, int]) -> Iterator[Finding]:
-        """What the model changes although a forward pass should only read it."""
-        changed = [name for name, parameter in parameters.items() if parameter._version != versions[name]]
-        if changed:
-            yield Finding(
-                "warning",
-                "changes_parameters",
-                f"The forward pass changes parameters in place ({changed[0]}), which preflight does not undo.",
-                "Change parameters after the optimizer's step, or compute with a changed copy.",
-            )
-        if any(isinstance(leaf, Tensor) and leaf._version for leaf in pytree.tree_leaves(images)):
-            yield Finding(
-                "warning",
-                "changes_images",
-                "The model changes its images in place, so a second call would see others.",
-                "Use operations that are not in-place on the input, or pass images.clone().",
-            )
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
