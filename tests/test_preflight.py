@@ -599,6 +599,19 @@ def test_static_graph():
     guided(IMAGES, LABELS, HUMAN).loss.backward()
 
 
+@pytest.mark.usefixtures("one_process")
+def test_sharded_parameters_are_left_alone():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    guided, data = healthy(plain_net(), "cam")
+    fully_shard(guided, mesh=init_device_mesh("cpu", (1,)))
+    report = sl.preflight(guided, *data)
+    assert [finding.code for finding in report.findings] == ["sharded"]
+    assert report.reached is None
+    guided(*data).loss.backward()
+
+
 def test_processes_that_nothing_synchronises(monkeypatch):
     for module in ("distributed", "denominator"):
         monkeypatch.setattr(f"saliency_losses.{module}.is_distributed", lambda: True)

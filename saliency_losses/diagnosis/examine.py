@@ -35,7 +35,7 @@ def preflight(
     Call it where the step will be called: under the same autocast, with the model in train mode.
 
     Args:
-        guided: A :class:`~saliency_losses.SaliencyGuidedLoss`, in whatever wrappers.
+        guided: A :class:`~saliency_losses.guided.SaliencyGuidedLoss`, in whatever wrappers.
         images: As for the loss.
         targets: As for the loss.
         human_saliency: As for the loss.

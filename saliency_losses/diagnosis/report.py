@@ -15,7 +15,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Preflight:
-    r"""What :func:`~saliency_losses.preflight` found; ``print`` it.
+    r"""What :func:`~saliency_losses.diagnosis.preflight` found; ``print`` it.
 
     Attributes:
         findings: Errors first.

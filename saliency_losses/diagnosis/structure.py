@@ -1,45 +1,21 @@
-"""What the modules of a model tell before anything is trained: wrappers, modes, precision, and what lies in the way."""
+"""What the modules of a model tell before anything is trained: modes, precision, and what lies behind the layer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from saliency_losses.diagnosis.facts import Finding
-from saliency_losses.diagnosis.failures import as_finding
 from saliency_losses.diagnosis.survey import Source
-from saliency_losses.distributed import check_synchronised, check_wrappers, is_distributed
+from saliency_losses.distributed import is_distributed
 from saliency_losses.extractors.base import SaliencyExtractor
 from saliency_losses.extractors.modules import unwrap
 from saliency_losses.guided import SaliencyGuidedLoss
 
-__all__ = ["behind_the_layer", "modes", "precision", "wrappers"]
-
-
-def wrappers(loss: SaliencyGuidedLoss, outer: nn.Module) -> Iterator[Finding]:
-    """Wrappers through which no map can be trained, and processes that nothing synchronises.
-
-    Args:
-        loss: The guided loss.
-        outer: The same, in whatever wrappers.
-    """
-    yield from _refusal(lambda: check_wrappers(loss.model, loss.extractor.order))
-    if loss.gradient_sync == "wrapper":
-        yield from _refusal(lambda: check_synchronised(outer))
-    if any(
-        isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
-        for tensor in [*loss.parameters(), *loss.buffers()]
-    ):
-        yield Finding(
-            "error",
-            "uninitialised",
-            "The model has lazy modules whose parameters do not exist yet.",
-            "Call the model once on a batch, then make the optimizer and run preflight.",
-        )
+__all__ = ["behind_the_layer", "modes", "precision"]
 
 
 def modes(loss: SaliencyGuidedLoss) -> Iterator[Finding]:
@@ -132,13 +108,6 @@ def behind_the_layer(
             "called for the gradient that makes the map, and what it changes there changes the map.",
             "Remove it while training, or count on two calls for each step.",
         )
-
-
-def _refusal(check: Callable[[], None]) -> Iterator[Finding]:
-    try:
-        check()
-    except RuntimeError as error:
-        yield as_finding(error)
 
 
 def _couples(module: nn.Module) -> bool:

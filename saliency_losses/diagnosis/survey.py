@@ -113,6 +113,7 @@ def survey(model: nn.Module, inputs: Any, run: Run | None) -> Survey:
         stack.callback(module.register_forward_hook(end).remove)
 
     with torch.no_grad(), ExitStack() as stack:
+        stack.callback(torch.clear_autocast_cache)  # older PyTorch would go on with weights cast here, off the graph
         observer = stack.enter_context(observing(model, leaf=False))
         for name, module in named_layers(model, compiled=False):
             watch(name, module)
@@ -121,4 +122,3 @@ def survey(model: nn.Module, inputs: Any, run: Run | None) -> Survey:
             return Survey(model, observer.conclude(model, output), started, finished)
         finally:
             observer.release()
-            torch.clear_autocast_cache()  # older PyTorch would go on with weights cast here, off the graph

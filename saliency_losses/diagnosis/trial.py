@@ -1,6 +1,5 @@
 """The guided step that preflight tries, on copies of the batch and of the loss, and what it shows."""
 
-import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ from saliency_losses.diagnosis.failures import as_finding
 from saliency_losses.diagnosis.report import Preflight
 from saliency_losses.diagnosis.sandbox import changes, fresh
 from saliency_losses.diagnosis.survey import survey
+from saliency_losses.diagnosis.wrappers import wrappers
 from saliency_losses.extractors.base import call_model
 from saliency_losses.extractors.gradient import hides_parameters
-from saliency_losses.extractors.head import is_sharded
 from saliency_losses.extractors.modules import compiled_on_the_way, unwrap
 from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 from saliency_losses.human import read_human
@@ -34,7 +33,8 @@ class Trial:
 
     def __init__(self, loss: SaliencyGuidedLoss, batch: tuple[Any, Any, Any], options: dict[str, Any]) -> None:
         self.original = loss
-        self.loss = copy.copy(loss)
+        self.loss = SaliencyGuidedLoss.__new__(SaliencyGuidedLoss)
+        vars(self.loss).update(vars(loss))
         bare = loss.model.module if isinstance(loss.model, _PARALLEL) else loss.model
         self.loss._modules = {**loss._modules, "model": bare}
         self.loss.gradient_sync = "none"
@@ -49,12 +49,12 @@ class Trial:
         loss = self.loss
         shape = None if self.human is None else tuple(self.human.shape)
         report = Preflight(extractor=str(loss.extractor), human_shape=shape)
-        self.found += structure.wrappers(self.original, outer)
-        exists = all(finding.code != "uninitialised" for finding in self.found)
+        self.found += wrappers(self.original, outer)
+        possible = not {"uninitialised", "sharded"} & {finding.code for finding in self.found}
         self.found += structure.modes(loss)
         self.found += structure.precision(loss.model, self.images)
         self.found += maps.image_values(self.images)
-        if exists and loss.weighting.needs_saliency:
+        if possible and loss.weighting.needs_saliency:
             if compiled_on_the_way(loss.model) is None:
                 with self._failing():
                     report = self._look(report)
@@ -91,16 +91,6 @@ class Trial:
             self.found += maps.model_maps(out.model_saliency, human, loss.extractor)
         told = loss.divergence.empty_is_suspicious and self.options.get("annotated") is None
         self.found += maps.human_maps(human, empty_is_suspicious=told)
-        if is_sharded(loss.model):
-            self.found.append(
-                Finding(
-                    "note",
-                    "sharded",
-                    "The parameters are spread over processes, so gradients and costs were not looked at.",
-                    "Run preflight before fully_shard, in one process, to see them.",
-                )
-            )
-            return report
         if human is not None and bool(human.annotated.any()):
             report = self._gradients(report, out, parameters)
         del out
