@@ -19,6 +19,13 @@ from saliency_losses.extractors import CAM, GradCAM, InputGradient
 IMAGES, LABELS, HUMAN = batch(pixels=16)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_code_is_forgotten():
+    """The compiler counts what it compiled in a process, and stops at some number."""
+    yield
+    torch.compiler.reset()
+
+
 class Residual(nn.Module):
     """A small residual network as torchvision builds them."""
 
