@@ -10,7 +10,14 @@ from torch.utils import _pytree as pytree
 from saliency_losses.denominator import Denominator, check_denominator, divisor
 from saliency_losses.distributed import check_synchronised, check_wrappers
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.extractors.base import EXTRACTORS, Explanation, Run, SaliencyExtractor, call_model
+from saliency_losses.extractors.base import (
+    EXTRACTORS,
+    Explanation,
+    LayerExplanation,
+    Run,
+    SaliencyExtractor,
+    call_model,
+)
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.human import HumanMaps, check_values, read_human, resize
 from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
@@ -177,7 +184,8 @@ class SaliencyGuidedLoss(nn.Module):
             self._divisor(denominator, next(_tensors((output, images))).new_zeros(()), maps)
             return self._task_alone(output, targets, sample_weight)
         explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
-        output, saliency = self._explain(self.model, images, explained)
+        explanation = self._explain(self.model, images, explained)
+        output, saliency = explanation
         if training and not reaches_parameter(saliency):
             raise RuntimeError(
                 f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
@@ -188,7 +196,9 @@ class SaliencyGuidedLoss(nn.Module):
         if has_class is not None:
             human = human._replace(annotated=human.annotated & has_class)
         self._check_values(human, saliency, several, annotated is None)
-        values = self._compare(saliency, human, several, annotated is not None or has_class is not None)
+        compared = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
+        partial = annotated is not None or has_class is not None
+        values = torch.stack([self._compare(maps, human, several, partial) for maps in compared]).mean(0)
         if sample_weight is not None:
             weight = check_weights(sample_weight, len(values)).to(values.dtype)
             values = values * (weight.unsqueeze(1) if several else weight)

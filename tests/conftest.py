@@ -8,7 +8,16 @@ import torch
 import saliency_losses as sl
 
 # Parts that cannot be made from their name alone, for networks whose layers are named as in tests/models.py.
-EXTRACTOR_OPTIONS: dict[str, dict[str, Any]] = {"captum_layer_grad_cam": {"layer": "2"}}
+EXTRACTOR_OPTIONS: dict[str, dict[str, Any]] = {
+    "captum_integrated_gradients": {"n_steps": 4},
+    "captum_layer_grad_cam": {"layer": "2"},
+    "captum_layer_gradient_x_activation": {"layer": "2"},
+}
+
+
+def needs_layer(name: str) -> bool:
+    """Whether the extractor of this name has no default layer."""
+    return "layer" in EXTRACTOR_OPTIONS.get(name, {})
 
 
 def extractor(name: str, **options: Any) -> sl.SaliencyExtractor:

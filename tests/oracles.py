@@ -84,3 +84,28 @@ def input_gradient(net, image, label, step=1e-6):
                     slopes.append(abs(float(both[0] - both[1])) / (2 * step))
                 result[i, j] = max(slopes)
     return result
+
+
+@oracle(EXTRACTORS, "captum_layer_gradient_x_activation")
+def captum_layer_gradient_x_activation(net, image, label):
+    activation = net[:3](image[None]).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(net[3:](activation)[0, label], activation)
+    return sum(g * a for g, a in zip(grad[0], activation[0], strict=True)).detach().numpy()
+
+
+def _gradient_at(net, image, label):
+    image = image.detach().requires_grad_()
+    return torch.autograd.grad(net(image[None])[0, label], image)[0]
+
+
+@oracle(EXTRACTORS, "captum_input_x_gradient")
+def captum_input_x_gradient(net, image, label):
+    return sum(x * g for x, g in zip(image, _gradient_at(net, image, label), strict=True)).numpy()
+
+
+@oracle(EXTRACTORS, "captum_integrated_gradients")
+def captum_integrated_gradients(net, image, label, steps=4):
+    """Gauss-Legendre quadrature of the gradient on the way from black to the image."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    way = [w / 2 * _gradient_at(net, (x + 1) / 2 * image, label) for x, w in zip(nodes, weights, strict=True)]
+    return (image * sum(way)).sum(0).numpy()

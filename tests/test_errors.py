@@ -78,7 +78,7 @@ BAD_CALLS = {
         "denominator must be 'annotated', 'batch', 'sum' or a positive",
     ),
     "gradient_sync": (lambda: guided(gradient_sync="no"), "gradient_sync must be 'wrapper', 'manual' or 'none'"),
-    "score": (lambda: CAM(score="truth"), "score must be 'true', 'predicted', 'contrast', a class index or a callable"),
+    "score": (lambda: CAM(score="truth"), "score must be one of 'true', .*, a class index or a callable"),
     "reduce": (
         lambda: InputGradient(reduce="max"),
         "reduce must be one of abs_max, abs_mean, mean, l2, none, got 'max'",

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import extractor
+from conftest import extractor, needs_layer
 from models import Attention, InplaceNet, batch
 
 import saliency_losses as sl
@@ -31,8 +31,8 @@ def test_smooth_network_with_batchnorm_in_train_mode(name, divergence):
 
 @pytest.mark.parametrize("name", sl.list_extractors())
 def test_inplace_relus_behind_batchnorm(name, divergence):
-    options = {"layer": "bn1"} if name in ("captum_layer_grad_cam", "grad_cam") else {}
-    check(InplaceNet(), sl.create_extractor(name, **options), divergence, saliency_weight=3.0)
+    options = {"layer": "bn1"} if needs_layer(name) or name == "grad_cam" else {}
+    check(InplaceNet(), extractor(name, **options), divergence, saliency_weight=3.0)
 
 
 @pytest.mark.parametrize("score", ["contrast", "predicted", 1, lambda out, y: out.log_softmax(1).sum(1)])

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from conftest import extractor
+from conftest import extractor, needs_layer
 from models import InplaceNet, batch
 
 import saliency_losses as sl
@@ -47,7 +47,7 @@ def test_a_thousand_steps_leave_no_tensor_and_no_hook(name):
 def test_nothing_waits_for_garbage_collection(name, make, warm):
     """Graphs are freed when the step ends, the first one too: no reference cycle holds a tensor."""
     net = make().float()
-    options = {"layer": "bn1"} if name == "captum_layer_grad_cam" and make is InplaceNet else {}
+    options = {"layer": "bn1"} if needs_layer(name) and make is InplaceNet else {}
     guided = sl.SaliencyGuidedLoss(net, extractor(name, **options), "mse")
     images, labels, human = batch(2)
     for _ in range(warm):

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import extractor
 from models import InplaceNet, TwoInputs, batch, plain_net
 from torch import nn
 from torch.nn import functional as F
@@ -253,7 +254,7 @@ PLANTED = {
         ("warning", "coarse_map", "2 x 2 positions for human maps of 16 x 16", "earlier layer.*or larger images"),
     ),
     "BatchNorm above the layer": (
-        lambda: check(Residual(), GradCAM(layer="conv1")),
+        lambda: check(Residual(), GradCAM(layer="conv1", batch_statistics="coupled")),
         ("warning", "coupled_samples", r"\('bn1', 'bn2'\) lies between conv1 and the score", "GroupNorm"),
     ),
     "BatchNorm above the input": (
@@ -453,10 +454,9 @@ def test_silent_under_bfloat16_autocast():
     assert autocast(torch.bfloat16).findings == ()
 
 
-@pytest.mark.parametrize("extractor", sl.list_extractors())
-def test_every_extractor(extractor):
-    options = {"layer": "2"} if extractor == "captum_layer_grad_cam" else {}
-    report = check(plain_net(), sl.create_extractor(extractor, **options))
+@pytest.mark.parametrize("name", sl.list_extractors())
+def test_every_extractor(name):
+    report = check(plain_net(), extractor(name))
     assert report.findings == ()
     assert report.layer is not None
     assert report.reached.share > 0.5
@@ -530,34 +530,27 @@ def test_a_problem_is_told_once_and_errors_first():
 
 
 def test_the_report_reads_well():
-    text = str(check(Residual(), GradCAM(layer="conv1")))
-    assert text.startswith("Preflight: ready, 1 warning\n  extractor  GradCAM(layer='conv1')\n  layer      conv1 (as")
+    part = GradCAM(layer="conv1", batch_statistics="coupled")
+    text = str(check(Residual(), part))
+    assert text.startswith(f"Preflight: ready, 1 warning\n  extractor  {part}\n  layer      conv1 (as")
     assert "  map        4 x 16 x 16, human maps 4 x 16 x 16\n  reached    " in text
     assert "\n\n  warning    coupled_samples: BatchNorm in train mode" in text
-    assert "\n             -> Use a layer behind them" in text
+    assert "\n             -> Use GradCAM(batch_statistics='constant'), a layer behind them" in text
     assert max(map(len, text.splitlines())) <= 100
     assert str(check(frozen(plain_net(), ""))).startswith("Preflight: not ready, 1 error\n")
 
 
-class Constant(GradCAM):
-    """An extractor that says that it takes batch statistics for constants."""
-
-    batch_statistics = "constant"
-
-
 def test_batch_statistics_as_constants_couple_nothing():
-    assert check(Residual(), Constant(layer="conv1")).findings == ()
-    extractor = Constant(layer="conv1")
-    extractor.batch_statistics = "coupled"
-    (finding,) = check(Residual(), extractor).findings
+    assert check(Residual(), GradCAM(layer="conv1", batch_statistics="constant")).findings == ()
+    (finding,) = check(Residual(), GradCAM(layer="conv1", batch_statistics="coupled")).findings
     assert finding.code == "coupled_samples"
-    assert "Constant(batch_statistics='constant')" in finding.remedy
+    assert "GradCAM(batch_statistics='constant')" in finding.remedy
 
 
 def test_frozen_statistics_couple_nothing():
     net = Residual()
     net.bn1.eval(), net.bn2.eval()
-    assert check(net, GradCAM(layer="conv1")).findings == ()
+    assert check(net, GradCAM(layer="conv1", batch_statistics="coupled")).findings == ()
 
 
 def test_several_inputs_and_a_dict_output():

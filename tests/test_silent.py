@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import saliency_losses as sl
 from saliency_losses.divergences import KL, MSE, Correlation
 from saliency_losses.extractors import CAM, GradCAM, InputGradient
-from saliency_losses.extractors.grad_cam import channel_weights
+from saliency_losses.extractors.grad_cam import mean_gradients
 from saliency_losses.testing import check_gradients
 
 IMAGES, LABELS, HUMAN = batch()
@@ -662,7 +662,7 @@ def test_a_channels_first_norm_with_as_many_channels_as_columns():
 def test_gradients_that_are_not_finite_show(value):
     grad = torch.randn(2, 3, 4, 4)
     grad[0, 1, 2, 2] = value
-    weights = channel_weights(grad, 2, torch.float32)
+    weights = mean_gradients(grad.flatten(-2), torch.float32)
     assert not weights[0, 1].isfinite()
     assert weights[1].isfinite().all()
 

@@ -5,7 +5,7 @@ from typing import Any
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, SaliencyExtractor, call_model
 from saliency_losses.extractors.cam import CAM, class_activation_map
 from saliency_losses.extractors.captum import CaptumExtractor
-from saliency_losses.extractors.grad_cam import GradCAM, gradient_weighted_map
+from saliency_losses.extractors.grad_cam import GradCAM
 from saliency_losses.extractors.input_gradient import InputGradient, reduce_channels
 from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.probe import list_layers
@@ -23,7 +23,6 @@ __all__ = [
     "call_model",
     "class_activation_map",
     "create_extractor",
-    "gradient_weighted_map",
     "list_extractors",
     "list_layers",
     "reduce_channels",

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +15,7 @@ from saliency_losses.registry import Registry, options_of
 
 __all__ = [
     "Explanation",
+    "LayerExplanation",
     "Run",
     "SaliencyExtractor",
     "call_model",
@@ -43,6 +44,23 @@ class Explanation(NamedTuple):
     saliency: Tensor
 
 
+class LayerExplanation(Explanation):
+    """An :class:`Explanation` by several layers, each of which is to be compared; ``saliency`` is their mean.
+
+    Attributes:
+        layers: The map of each layer.
+    """
+
+    layers: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, output: Any, saliency: Tensor, layers: Sequence[Tensor]) -> "LayerExplanation":
+        """The explanation made of these."""
+        explanation = cls(output, saliency)
+        explanation.layers = tuple(layers)
+        return explanation
+
+
 class SaliencyExtractor(nn.Module, ABC):
     """Finds where a model looks, in the same forward pass that gives its output.
 
@@ -66,13 +84,24 @@ class SaliencyExtractor(nn.Module, ABC):
 
     :func:`~saliency_losses.testing.check_extractor` proves one.
 
+    The attributes below declare what an extractor is; :func:`~saliency_losses.extractors.list_extractors` shows them.
+
     Attributes:
+        needs: What the map is made of: ``"activations"``, ``"activation gradient"``, ``"input gradient"``,
+            ``"attention"``, ``"attention gradient"`` or ``"perturbed inputs"``.
         order: 1 where the map is a function of activations and weights; 2 where it holds a gradient, so that
             training through it differentiates the model twice.
+        passes: How many forward passes of the model one call takes.
+        tokens: Whether it works on transformers.
+        dimensions: Of how many position axes a map may be.
         maps_per_sample: Whether ``classes`` of shape (B, K) is understood.
     """
 
+    needs: ClassVar[str] = "activations"
     order: int = 2
+    passes: int = 1
+    tokens: ClassVar[bool] = True
+    dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
     maps_per_sample: ClassVar[bool] = True
 
     def extra_repr(self) -> str:

@@ -20,7 +20,7 @@ from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.head import Head, HeadCall, class_activation_map
 from saliency_losses.extractors.modules import check_layer
 from saliency_losses.extractors.probe import probe_head
-from saliency_losses.extractors.score import Score, check_score, class_weights, scores
+from saliency_losses.extractors.score import Score, check_score, class_weights, is_linear, scores
 
 __all__ = ["CAM", "class_activation_map"]
 
@@ -66,19 +66,19 @@ class CAM(SaliencyExtractor):
         self.score = check_score(score)
         self.layer = check_layer(layer)
         self.head = head
-        self.order = 2 if callable(score) else 1
+        self.order = 1 if is_linear(score) else 2
 
     def forward(
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
     ) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
-        if not callable(self.score):
+        if is_linear(self.score):
             return self._explain(model, inputs, classes, run, keep=False)
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
-            output, saliency = self._explain(model, inputs, classes, run, keep=keep)
-        return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
+            explanation = self._explain(model, inputs, classes, run, keep=keep)
+        return explanation if keep else Explanation(*detached(tuple(explanation)))
 
     def _explain(
         self, model: torch.nn.Module, inputs: Any, classes: Any, run: Run | None, *, keep: bool
@@ -87,11 +87,11 @@ class CAM(SaliencyExtractor):
         with ExitStack() as stack:
             if self.layer is not None:
                 features = stack.enter_context(capture(model, Tap(self.layer, "output"), leaf=False))
-            output, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=callable(self.score))
-        if callable(self.score):
-            weights = self._weights(output, call, classes, keep=keep)
-        else:
+            output, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=not is_linear(self.score))
+        if is_linear(self.score):
             weights = class_weights(self.score, call.logits, classes)
+        else:
+            weights = self._weights(output, call, classes, keep=keep)
         rows = None if features is None else self._channels_last(features.tensor, head)
         return Explanation(output, call.explain(weights, rows))
 
@@ -122,7 +122,7 @@ class CAM(SaliencyExtractor):
         )
 
     def _weights(self, output: Any, call: HeadCall, classes: Any, *, keep: bool) -> Tensor:
-        """The gradient of a callable score at the logits: how it sums them there."""
+        """The gradient of a nonlinear score at the logits: how it sums them there."""
         value = scores(self.score, output, classes)
         weights = gradient(value, call.output, "the logits of the classifier", create_graph=keep)
         return weights.reshape(*value.shape, -1)

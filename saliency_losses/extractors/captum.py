@@ -1,9 +1,13 @@
-"""Captum's attributions, made differentiable."""
+"""Captum's attributions, made differentiable where that is proven."""
 
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.base import (
     EXTRACTORS,
@@ -14,47 +18,58 @@ from saliency_losses.extractors.base import (
     detached,
     gradients_on,
 )
-from saliency_losses.extractors.gradient import gradient, half_scale, refuse_obstacles
+from saliency_losses.extractors.batch_statistics import Statistics, extra_passes
+from saliency_losses.extractors.captum_support import keep_graph, support_of
+from saliency_losses.extractors.gradient import half_scale, refuse_obstacles
 from saliency_losses.extractors.input_gradient import Reduce, check_reduce, pick_input, reduce_channels
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import probe
-from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.extractors.score import Score, check_score, pinned, scores
 from saliency_losses.registry import options_of
 
-__all__ = ["CaptumExtractor", "captum_layer_grad_cam", "captum_saliency"]
-
-_PROVEN = ("Saliency", "LayerGradCam")
+__all__ = [
+    "CaptumExtractor",
+    "captum_input_x_gradient",
+    "captum_integrated_gradients",
+    "captum_layer_grad_cam",
+    "captum_layer_gradient_x_activation",
+    "captum_saliency",
+]
 
 
 class CaptumExtractor(SaliencyExtractor):
-    """An algorithm of Captum whose map can be trained through.
+    """An algorithm of Captum, whose map can be trained through where that is proven.
 
-    Captum's own results cannot: ``Saliency`` returns no graph, and ``LayerGradCam`` by default one that takes the
-    channel weights for constants. Here the first gets a gradient function that keeps the graph, the second
-    ``create_graph``. Only algorithms proven by finite differences are accepted. Captum calls the model once, and that
-    call gives the output.
+    Captum's own results cannot: some have no graph, some one that takes part of the gradient for a constant. Here
+    ``Saliency``, ``InputXGradient`` and ``IntegratedGradients`` get a gradient function that keeps the graph, and
+    ``LayerGradCam``, ``LayerGradientXActivation`` and ``InternalInfluence`` the ``create_graph`` that they accept;
+    these six are proven by finite differences. The others refuse while gradients are on, with the reason and the
+    extractor to use instead, and work under ``torch.no_grad()``.
+
+    The model runs once where the algorithm needs one pass. Otherwise a pass of its own gives the output and the
+    statistics of BatchNorm, which Captum's further passes use without updating them.
 
     Args:
-        algorithm: ``captum.attr.Saliency`` or ``captum.attr.LayerGradCam``, the class.
-        layer: Dotted name, for ``LayerGradCam``.
-        reduce: Over channels, for ``Saliency``; see
-            :func:`~saliency_losses.extractors.input_gradient.reduce_channels`.
-        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
-            strongest other), a class index, or ``(output, targets)`` to (B,); see
-            :data:`~saliency_losses.extractors.score.Score`.
+        algorithm: A class of ``captum.attr``, or a function from the model to one of its instances, such as
+            ``lambda model: NoiseTunnel(Saliency(model))``.
+        layer: Dotted name, for algorithms that explain a layer.
+        reduce: Over channels, see :func:`~saliency_losses.extractors.input_gradient.reduce_channels`; by default the
+            sum, and for ``Saliency`` ``"abs_max"``.
+        score: What to explain; see :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
         options: For the algorithm's ``attribute``.
 
     Raises:
-        ValueError: The algorithm is not proven, or the layer is missing or superfluous; on a call: ``classes`` of
+        ValueError: The algorithm explains no score, or the layer is missing or superfluous; on a call: ``classes`` of
             shape (B, K), or a layer without channels on axis 1.
-        RuntimeError: On a call with gradients: something on the way has no double backward.
+        RuntimeError: On a call with gradients: the algorithm cannot be trained through, or something in the model has
+            no double backward.
 
     Example:
         >>> import captum.attr
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Flatten(), torch.nn.Linear(48, 4), torch.nn.SiLU(), torch.nn.Linear(4, 2))
-        >>> extractor = CaptumExtractor(captum.attr.Saliency)
+        >>> extractor = CaptumExtractor(captum.attr.IntegratedGradients, n_steps=8)
         >>> extractor(net, torch.rand(5, 3, 4, 4), torch.tensor([0, 1, 1, 0, 1])).saliency.shape
         torch.Size([5, 4, 4])
 
@@ -62,111 +77,155 @@ class CaptumExtractor(SaliencyExtractor):
         Kokhlikyan et al., Captum: A unified and generic model interpretability library for PyTorch, 2020.
     """
 
+    needs = "input gradient"
     order = 2
     maps_per_sample = False
 
     def __init__(
         self,
-        algorithm: type,
+        algorithm: Callable[..., Any],
         *,
         layer: str | None = None,
-        reduce: Reduce = "abs_max",
+        reduce: Reduce | None = None,
         score: Score = "true",
         input: int | str | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        name = getattr(algorithm, "__name__", str(algorithm))
-        if name not in _PROVEN or not getattr(algorithm, "__module__", "").startswith("captum."):
-            raise ValueError(
-                f"CaptumExtractor does not accept {name}: its gradient with respect to the parameters is not proven. "
-                f"Proven: {', '.join(_PROVEN)}. Native alternatives: {', '.join(_native())}."
-            )
-        if (name == "LayerGradCam") != (layer is not None):
-            raise ValueError(f"{name} {'needs' if layer is None else 'does not take'} layer=, a dotted name.")
+        self.support = support_of(algorithm, options)
+        if self.support.needs_layer != (layer is not None):
+            verb = "needs" if layer is None else "does not take"
+            raise ValueError(f"{self.support.name} {verb} layer=, a dotted name.")
         self.algorithm = algorithm
         self.layer = layer
-        self.reduce = check_reduce(reduce)
+        self.reduce = None if reduce is None else check_reduce(reduce)
         self.score = check_score(score)
         self.input = input
         self.options = options
+        self.passes = self.support.passes
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
+        keep = torch.is_grad_enabled()
+        if keep and self.support.why_not:
+            raise RuntimeError(
+                f"The map of Captum's {self.support.name} cannot be trained through: {self.support.why_not}. Use "
+                f"extractor={self.support.instead!r}, or evaluate under torch.no_grad()."
+            )
         if classes is not None and classes.ndim == 2 and not classes.is_floating_point():
             raise ValueError("Captum gives one map per sample, so classes must be (B,); use 'grad_cam' for (B, K).")
-        keep = torch.is_grad_enabled()
-        outputs: list[Any] = []
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
             pixels, rebuild = pick_input(inputs, self.input)
-
-            def score_of(tensor: Tensor) -> Tensor:
-                if self.layer is None:
-                    outputs.append((run or call_model)(model, rebuild(tensor)))
-                    return _one_each(scores(self.score, outputs[-1], classes))
-                output, activation, axis, _ = probe(model, rebuild(tensor), run, self.layer, leaf=True)
-                if axis != 1:
-                    raise ValueError(
-                        f"Captum's LayerGradCam averages over all axes from the third on, but layer {self.layer!r} "
-                        f"has its channels at axis {axis}. Use extractor='grad_cam', which knows that layout."
-                    )
-                outputs.append(output)
-                value = _one_each(scores(self.score, output, classes))
-                if keep:
-                    refuse_obstacles(value, activation)
-                return value * half_scale(activation)
-
-            if self.layer is None:
-                saliency = self._of_input(score_of, pixels, keep)
+            scored = _Scored(self, model, run, rebuild, classes, keep)
+            statistics = Statistics(record=self.passes > 1)
+            if self.passes == 1:
+                with statistics, statistics.constant():
+                    saliency = self._attribute(scored, pixels)
             else:
-                algorithm = self.algorithm(score_of, find_module(model, self.layer))
-                grad_kwargs = {"create_graph": keep}
-                saliency = algorithm.attribute(pixels.detach(), grad_kwargs=grad_kwargs, **self.options).squeeze(1)
-                saliency = saliency.to(torch.promote_types(saliency.dtype, torch.float32)) / half_scale(pixels)
-        output = outputs[-1]
-        return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
+                with statistics:
+                    scored.output = (run or call_model)(model, inputs)
+                scored.score, scored.classes = pinned(self.score, scored.output, classes)
+                with extra_passes(model, statistics) as scored.context:
+                    saliency = self._attribute(scored, pixels)
+        return Explanation(scored.output, saliency) if keep else Explanation(*detached((scored.output, saliency)))
 
     def extra_repr(self) -> str:
         """The algorithm and the options that differ from their defaults."""
         options = [f"{name}={value!r}" for name, value in self.options.items()]
-        return ", ".join(filter(None, [self.algorithm.__name__, options_of(self), *options]))
+        return ", ".join(filter(None, [self.support.name, options_of(self), *options]))
 
-    def _of_input(self, score_of: Any, pixels: Tensor, keep: bool) -> Tensor:
-        algorithm = self.algorithm(score_of)
-
-        def gradient_func(
-            forward_fn: Any, inputs: tuple[Tensor, ...], target_ind: Any = None, additional_forward_args: Any = None
-        ) -> tuple[Tensor, ...]:
-            with torch.enable_grad():
-                value = forward_fn(*(tensor.clone() for tensor in inputs))
-                return tuple(gradient(value, tensor, "the input", create_graph=keep) for tensor in inputs)
-
-        algorithm.gradient_func = gradient_func
-        return reduce_channels(algorithm.attribute(pixels, abs=False, **self.options), self.reduce)
-
-
-@EXTRACTORS.register("captum_saliency")
-def captum_saliency(**options: Any) -> CaptumExtractor:
-    """:class:`CaptumExtractor` of ``captum.attr.Saliency``."""
-    from captum.attr import Saliency
-
-    return CaptumExtractor(Saliency, **options)
+    def _attribute(self, scored: "_Scored", pixels: Tensor) -> Tensor:
+        layers = [] if self.layer is None else [find_module(scored.model, self.layer)]
+        algorithm = self.algorithm(scored, *layers)
+        options = dict(self.options)
+        if self.support.way == "gradient_func":
+            algorithm.gradient_func = keep_graph(create_graph=scored.keep)
+        elif self.support.way == "grad_kwargs":
+            options["grad_kwargs"] = {"create_graph": scored.keep}
+        if self.support.name == "Saliency":
+            options.setdefault("abs", False)
+        elif "show_progress" in inspect.signature(algorithm.attribute).parameters:
+            options.setdefault("show_progress", False)
+        samples = torch.arange(len(pixels), device=pixels.device)
+        saliency: Tensor = algorithm.attribute(pixels, additional_forward_args=(samples,), **options)
+        saliency = saliency.to(torch.promote_types(saliency.dtype, torch.float32))
+        if self.support.way == "grad_kwargs":
+            saliency = saliency / half_scale(pixels)
+        return reduce_channels(saliency, self.reduce or ("abs_max" if self.support.name == "Saliency" else "sum"))
 
 
-@EXTRACTORS.register("captum_layer_grad_cam")
-def captum_layer_grad_cam(**options: Any) -> CaptumExtractor:
-    """:class:`CaptumExtractor` of ``captum.attr.LayerGradCam``; needs ``layer=``."""
-    from captum.attr import LayerGradCam
+class _Scored(nn.Module):
+    """The score of each sample, as Captum calls it: with pixels and the numbers of their samples."""
 
-    return CaptumExtractor(LayerGradCam, **options)
+    def __init__(
+        self,
+        extractor: CaptumExtractor,
+        model: nn.Module,
+        run: Run | None,
+        rebuild: Callable[[Tensor], Any],
+        classes: Tensor | None,
+        keep: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.keep = keep
+        self.score = extractor.score
+        self.classes = classes
+        self.output: Any = None
+        self.context: Callable[[], AbstractContextManager[Any]] | None = None
+        self._extractor = (extractor,)
+        self._run = run
+        self._rebuild = rebuild
+
+    def forward(self, pixels: Tensor, samples: Tensor) -> Tensor:
+        """The scores (B,)."""
+        (extractor,) = self._extractor
+        inputs, classes = self._rebuild(pixels), self.classes
+        if self.context is not None:
+            count = len(classes) if isinstance(classes, Tensor) else 0
+
+            def of_samples(leaf: Any) -> Any:
+                own = isinstance(leaf, Tensor) and leaf is not pixels and leaf.ndim and len(leaf) == count
+                return leaf[samples] if own else leaf
+
+            inputs, classes = pytree.tree_map(of_samples, (inputs, classes))
+        with self.context() if self.context is not None else nullcontext():
+            if extractor.support.way != "grad_kwargs":
+                output = (self._run or call_model)(self.model, inputs)
+                activation = None
+            else:
+                output, activation, axis, _ = probe(self.model, inputs, self._run, extractor.layer, leaf=True)
+                if axis != 1:
+                    raise ValueError(
+                        f"Captum takes axis 1 for the channels, but layer {extractor.layer!r} has them at axis {axis}. "
+                        "Use extractor='grad_cam', which knows that layout."
+                    )
+        if self.context is None:
+            self.output = output
+        value = scores(self.score, output, classes)
+        if value.ndim != 1:
+            raise ValueError(f"Captum gives one map per sample, so score must return (B,), got {tuple(value.shape)}.")
+        if activation is None:
+            return value
+        if self.keep:
+            refuse_obstacles(value, activation)
+        return value * half_scale(activation)
 
 
-def _one_each(value: Tensor) -> Tensor:
-    if value.ndim != 1:
-        raise ValueError(f"Captum gives one map per sample, so score must return (B,), got {tuple(value.shape)}.")
-    return value
+def _register(name: str, algorithm: str) -> Callable[..., CaptumExtractor]:
+    def make(**options: Any) -> CaptumExtractor:
+        import captum.attr
+
+        return CaptumExtractor(getattr(captum.attr, algorithm), **options)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f":class:`CaptumExtractor` of ``captum.attr.{algorithm}``."
+    return EXTRACTORS.register(name)(make)
 
 
-def _native() -> list[str]:
-    return [name for name in EXTRACTORS.names() if not name.startswith("captum")]
+captum_saliency = _register("captum_saliency", "Saliency")
+captum_input_x_gradient = _register("captum_input_x_gradient", "InputXGradient")
+captum_integrated_gradients = _register("captum_integrated_gradients", "IntegratedGradients")
+captum_layer_grad_cam = _register("captum_layer_grad_cam", "LayerGradCam")
+captum_layer_gradient_x_activation = _register("captum_layer_gradient_x_activation", "LayerGradientXActivation")

@@ -1,93 +1,75 @@
 """Gradient-weighted Class Activation Mapping."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from saliency_losses.extractors.base import (
-    EXTRACTORS,
-    Explanation,
-    Run,
-    SaliencyExtractor,
-    detached,
-    full_precision,
-    gradients_on,
-)
-from saliency_losses.extractors.gradient import gradient, precision_of
-from saliency_losses.extractors.modules import check_layer
-from saliency_losses.extractors.probe import probe
-from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.extractors.activation_gradients import ActivationGradientExtractor, LayerView
+from saliency_losses.extractors.base import EXTRACTORS
 
-__all__ = ["GradCAM", "channel_weights", "gradient_weighted_map"]
+__all__ = ["GradCAM", "check_means", "grad_cam", "mean_gradients"]
 
 
-def gradient_weighted_map(activation: Tensor, weights: Tensor) -> Tensor:
-    r"""The map: the channels of the activation, weighed: :math:`\sum_c w_c A_c`.
+def grad_cam(activation: Tensor, gradient: Tensor, precision: torch.dtype | None = None) -> Tensor:
+    r"""The channels of the activation, weighed by their mean gradients.
 
     Args:
-        activation: (B, C, \*s).
-        weights: The mean gradient of each channel, (B, C) or (B, K, C); see :func:`channel_weights`.
+        activation: (..., C, N).
+        gradient: (..., C, N).
+        precision: In which the gradient was computed; its own by default.
 
     Returns:
-        (B, \*s), or (B, K, \*s).
+        (..., N).
+
+    Example:
+        >>> grad_cam(torch.tensor([[1.0, 2.0], [5.0, 5.0]]), torch.tensor([[3.0, 1.0], [0.0, -2.0]]))
+        tensor([-3., -1.])
     """
-    with full_precision(activation, weights) as (activation, weights):
-        if weights.ndim == 2:
-            return torch.einsum("bc,bc...->b...", weights, activation)
-        return torch.einsum("bkc,bc...->bk...", weights, activation)
+    return _weigh(activation, mean_gradients(gradient, precision))
 
 
-def channel_weights(grad: Tensor, axes: int, precision: torch.dtype) -> Tensor:
-    r"""The mean gradient of each channel, :math:`\frac{1}{|s|} \sum_i \partial y / \partial A_{ci}`.
+def mean_gradients(gradient: Tensor, precision: torch.dtype | None = None) -> Tensor:
+    r"""The mean gradient of each channel, :math:`\frac{1}{N} \sum_i \partial y / \partial A_{ci}`.
 
     In front of a normalisation over positions it is exactly zero. What floating point leaves of it there would be
     scaled up to a map by any divergence that normalises, so a mean that is but rounding error is taken for zero.
 
     Args:
-        grad: (B, C, \*s) or (B, K, C, \*s).
-        axes: How many of the last axes are positions.
-        precision: In which the gradient was computed.
+        gradient: (..., C, N).
+        precision: In which the gradient was computed; its own by default.
 
     Returns:
-        (B, C) or (B, K, C).
+        (..., C).
     """
-    flat = grad.flatten(-axes)
-    mean = flat.mean(-1)
+    precision = precision or gradient.dtype
+    mean = gradient.mean(-1)
     low = precision not in (torch.float32, torch.float64)
-    rounding = torch.finfo(precision).eps * (min(1.0, 16.0 * flat.shape[-1] ** -0.5) if low else 32.0)
-    noise = (mean.abs() <= rounding * flat.abs().mean(-1)) & mean.isfinite()
+    rounding = torch.finfo(precision).eps * (min(1.0, 16.0 * gradient.shape[-1] ** -0.5) if low else 32.0)
+    noise = (mean.abs() <= rounding * gradient.abs().mean(-1)) & mean.isfinite()
     return torch.where(noise, 0.0, mean)
 
 
-@EXTRACTORS.register("grad_cam")
-class GradCAM(SaliencyExtractor):
-    r"""Grad-CAM: a layer's activation, its channels weighed by the mean gradient of the score.
-
-    .. math:: S(b, i) = \sum_c A(b, c, i)\, \frac{1}{|s|} \sum_j \frac{\partial y_b}{\partial A(b, c, j)}
-
-    The gradient is taken with respect to the activation alone, in the same forward pass as the output. Where the
-    layer feeds global pooling and a linear classifier, the map is CAM divided by the number of positions.
-
-    With BatchNorm in train mode *above* the layer, the scores of a batch depend on all of its samples, and so
-    does the map; the last layer has none above it.
-
-    Args:
-        layer: Dotted name. By default what feeds global pooling, else the last layer with several channels and
-            positions, unless tokens follow.
-        score: What to explain: ``"true"`` (the given class), ``"predicted"``, ``"contrast"`` (the given class minus the
-            strongest other), a class index, or ``(output, targets)`` to (B,); see
-            :data:`~saliency_losses.extractors.score.Score`.
-        relu: Keep only what speaks for the score, as published; off by default, since maps are raw and signed.
-        reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
-            For the tokens of a ViT, ``lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (14, 14))`` drops the class one;
-            take a layer before the last attention, behind which the patches no longer count.
+def check_means(means: Tensor, view: LayerView) -> None:
+    """Raise where every channel's mean gradient vanishes although gradients do not, so that the map is zero.
 
     Raises:
-        ValueError: On a call: the layer does not exist, is not called or called twice, has no positions, or does not
-            influence the score.
-        RuntimeError: On a call with gradients: something above the layer has no double backward.
+        ValueError: That is so.
+    """
+    if view.check and not bool((means != 0).any()) and bool((view.gradient != 0).any()):
+        raise ValueError(
+            f"The mean gradient at {view.name} vanishes in every channel, because something behind it is blind to "
+            "shifts (a normalisation or a softmax over positions). A map weighed by it is zero there; choose another "
+            "layer, or use extractor='hires_cam' or 'input_gradient'."
+        )
+
+
+@EXTRACTORS.register("grad_cam")
+class GradCAM(ActivationGradientExtractor):
+    r"""Grad-CAM: a layer's activation, its channels weighed by the mean gradient of the score.
+
+    .. math:: S(b, i) = \sum_c A(b, c, i)\, \frac{1}{N} \sum_j \frac{\partial y_b}{\partial A(b, c, j)}
+
+    Where the layer feeds global pooling and a linear classifier, the map is CAM divided by the number of positions.
+    Options: those of :class:`~saliency_losses.extractors.activation_gradients.ActivationGradientExtractor`.
 
     Example:
         >>> net = torch.nn.Sequential(
@@ -99,76 +81,12 @@ class GradCAM(SaliencyExtractor):
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
     """
 
-    order = 2
-
-    def __init__(
-        self,
-        *,
-        layer: str | None = None,
-        score: Score = "true",
-        relu: bool = False,
-        reshape: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__()
-        self.layer = check_layer(layer)
-        self.score = check_score(score)
-        self.relu = relu
-        self.reshape = reshape
-
-    def forward(
-        self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
-    ) -> Explanation:
-        """See :meth:`SaliencyExtractor.forward`."""
-        keep = torch.is_grad_enabled()
-        with gradients_on() as usable:
-            inputs, classes = usable((inputs, classes))
-            output, activation, axis, first = probe(model, inputs, run, self.layer, leaf=True)
-            score = scores(self.score, output, classes)
-            what = f"layer {self.layer!r}" if self.layer else "the layer that grad_cam chose"
-            grad = full = gradient(score, activation, what, create_graph=keep)
-            if score.ndim == 2:
-                grad = torch.stack([self._channels_first(g, axis) for g in grad.unbind(1)], 1)
-            else:
-                grad = self._channels_first(grad, axis)
-            precision = precision_of(activation)
-            activation = self._channels_first(activation, axis)
-            weights = channel_weights(grad, activation.ndim - 2, precision)
-            if first or grad.device.type == "cpu":
-                _check_weights(weights, grad, full, what)
-            saliency = gradient_weighted_map(activation, weights)
-            if self.relu:
-                saliency = saliency.relu()
-        return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
-
-    def _channels_first(self, tensor: Tensor, axis: int | None) -> Tensor:
-        if self.reshape is not None:
-            tensor = self.reshape(tensor)
-        elif tensor.ndim > 2 and axis is None:
-            raise ValueError(
-                f"Nothing tells where the channels of layer {self.layer!r} are, whose output has shape "
-                f"{tuple(tensor.shape)}. Say so: GradCAM(layer=..., reshape=lambda t: ...) to (B, C, *positions)."
-            )
-        elif axis is not None:
-            tensor = tensor.movedim(axis, 1)
-        if tensor.ndim < 3:
-            raise ValueError(
-                f"Layer {self.layer!r} gives shape {tuple(tensor.shape)}, expected (B, C, *positions); choose a layer "
-                "with positions (list_layers(model, images)) or bring reshape=."
-            )
-        return tensor
+    def combine(self, view: LayerView) -> Tensor:
+        """See :meth:`ActivationGradientExtractor.combine`."""
+        means = mean_gradients(view.gradient, view.precision)
+        check_means(means, view)
+        return _weigh(view.activation, means)
 
 
-def _check_weights(weights: Tensor, grad: Tensor, full: Tensor, what: str) -> None:
-    """Raise where every channel's mean gradient vanishes although gradients do not, so that the map is zero."""
-    if not bool((grad != 0).any()) and bool((full != 0).any()):
-        raise ValueError(
-            f"The score does not depend on the positions that reshape= keeps of {what}, so the map is zero: behind the "
-            "last attention of a transformer that is read from its class token, the patches no longer count. Choose an "
-            "earlier layer."
-        )
-    if not bool((weights != 0).any()) and bool((grad != 0).any()):
-        raise ValueError(
-            f"The mean gradient at {what} vanishes in every channel, because something behind it is blind to shifts (a "
-            "normalisation or a softmax over positions). Grad-CAM is zero there; choose another layer, or use "
-            "extractor='input_gradient'."
-        )
+def _weigh(activation: Tensor, weights: Tensor) -> Tensor:
+    return (weights.unsqueeze(-2) @ activation).squeeze(-2)

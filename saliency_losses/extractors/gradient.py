@@ -1,7 +1,8 @@
 """The gradient of scores with respect to one tensor, on the graph, or the reason why it cannot be."""
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,15 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from saliency_losses.extractors.base import is_own_leaf
 
-__all__ = ["gradient", "half_scale", "hides_parameters", "precision_of", "reaches_parameter", "refuse_obstacles"]
+__all__ = [
+    "gradient",
+    "gradients",
+    "half_scale",
+    "hides_parameters",
+    "precision_of",
+    "reaches_parameter",
+    "refuse_obstacles",
+]
 
 # Half-precision gradients of scores are small; a power of two moves them into range without rounding.
 _HALF_SCALE = 128.0
@@ -47,61 +56,76 @@ _OBSTACLES = {
 
 
 def gradient(scores: Tensor, tensor: Tensor, what: str, *, create_graph: bool) -> Tensor:
-    r"""Each sample's d score / d tensor.
+    r"""Each sample's d score / d tensor; see :func:`gradients`."""
+    return gradients(scores, [tensor], [what], create_graph=create_graph)[0]
+
+
+def gradients(scores: Tensor, tensors: Sequence[Tensor], names: Sequence[str], *, create_graph: bool) -> list[Tensor]:
+    r"""Each sample's d score / d tensor, for several tensors in one backward pass.
 
     Args:
         scores: (B,) or (B, K).
-        tensor: (B, \*shape) on the graph of the scores.
-        what: Names the tensor in errors.
+        tensors: Each (B, \*shape), on the graph of the scores.
+        names: Of the tensors, for errors.
         create_graph: Whether the result can be trained through.
 
     Returns:
-        (B, \*shape), or (B, K, \*shape), in at least float32.
+        For each tensor (B, \*shape), or (B, K, \*shape), in at least float32.
 
     Raises:
-        ValueError: The scores do not depend on the tensor.
+        ValueError: The scores do not depend on a tensor.
         RuntimeError: Something on the way has no double backward; the message names the remedy.
     """
-    if len(scores) != len(tensor):
-        raise ValueError(
-            f"The score has {len(scores)} samples, but {what} has shape {tuple(tensor.shape)}, with the batch first: "
-            "scores must be (B,) or (B, K), and a layer must keep the batch first (reshape= can bring it there)."
-        )
-    if create_graph:
-        refuse_obstacles(scores, tensor)
-    scale = half_scale(tensor)
+    for tensor, name in zip(tensors, names, strict=True):
+        if len(scores) != len(tensor):
+            raise ValueError(
+                f"The score has {len(scores)} samples, but {name} has shape {tuple(tensor.shape)}, with the "
+                "batch first: scores must be (B,) or (B, K), and a layer must keep the batch first "
+                "(reshape= can bring it there)."
+            )
+        if create_graph:
+            refuse_obstacles(scores, tensor)
+    scale = max(map(half_scale, tensors))
     columns = [scores] if scores.ndim == 1 else list(scores.unbind(1))
-    grads = []
-    with _watching_for_cuts(scores, tensor, watch=create_graph):
+    found: list[tuple[Tensor, ...]] = []
+    with _watching_for_cuts(scores, tensors, watch=create_graph):
         for number, column in enumerate(columns):
             keep = create_graph or number + 1 < len(columns)
             total = column.float().sum() if column.dtype in (torch.float16, torch.bfloat16) else column.sum()
-            grad = None
+            grads: tuple[Tensor | None, ...] = (None,) * len(tensors)
             if total.requires_grad:
-                (grad,) = torch.autograd.grad(
-                    total * scale, tensor, retain_graph=keep or None, create_graph=create_graph, allow_unused=True
+                grads = torch.autograd.grad(
+                    total * scale, tensors, retain_graph=keep or None, create_graph=create_graph, allow_unused=True
                 )
-            if grad is None:
-                raise ValueError(
-                    f"The explained score does not depend on {what}; choose a layer between the input and the score "
-                    "(list_layers(model, images))."
-                )
-            grads.append(grad)
-    result = grads[0] if scores.ndim == 1 else torch.stack(grads, 1)
-    if result.dtype in (torch.float16, torch.bfloat16):
-        result = result.float()
-    return result / scale if scale != 1.0 else result
+            for grad, name in zip(grads, names, strict=True):
+                if grad is None:
+                    raise ValueError(
+                        f"The explained score does not depend on {name}; choose a layer between the input and the "
+                        "score (list_layers(model, images))."
+                    )
+            found.append(tuple(grad for grad in grads if grad is not None))
+    return [
+        _descaled(columns[0] if scores.ndim == 1 else torch.stack(columns, 1), scale)
+        for columns in map(list, zip(*found, strict=True))
+    ]
+
+
+def _descaled(grad: Tensor, scale: float) -> Tensor:
+    if grad.dtype in (torch.float16, torch.bfloat16):
+        grad = grad.float()
+    return grad / scale if scale != 1.0 else grad
 
 
 @contextmanager
-def _watching_for_cuts(scores: Tensor, tensor: Tensor, *, watch: bool) -> Iterator[None]:
+def _watching_for_cuts(scores: Tensor, tensors: Sequence[Tensor], *, watch: bool) -> Iterator[None]:
     """Raise afterwards if a function on the way took a gradient on the graph and returned one that is off it.
 
     PyTorch's own functions do not; those of extensions may, and would give half a gradient without a word.
     """
     cut: list[str] = []
     handles = []
-    for node in _nodes(scores.grad_fn, get_gradient_edge(tensor).node) if watch else ():
+    ways = [_nodes(scores.grad_fn, get_gradient_edge(tensor).node) for tensor in tensors] if watch else []
+    for node in dict.fromkeys(itertools.chain(*ways)):
         if not _BUILT_IN.search(node.name()):
 
             def hook(inputs: tuple[Any, ...], outputs: tuple[Any, ...], name: str = node.name()) -> None:
@@ -146,22 +170,22 @@ def refuse_obstacles(scores: Tensor, tensor: Tensor) -> None:
     goal = get_gradient_edge(tensor).node
     for node in _nodes(scores.grad_fn, goal):
         for mark, why in _OBSTACLES.items():
-            if mark in node.name() and any(behind is goal for behind in _nodes(node, None)):
+            if mark in node.name() and any(behind is goal for behind in _nodes(node)):
                 raise RuntimeError(f"The map cannot be trained through: {why}")
 
 
 def reaches_parameter(tensor: Tensor) -> bool:
     """Whether the tensor depends on a trainable parameter, not just on the leaf that a map was differentiated by."""
-    leaves = (getattr(node, "variable", None) for node in _nodes(tensor.grad_fn, None))
+    leaves = (getattr(node, "variable", None) for node in _nodes(tensor.grad_fn))
     return any(leaf is not None and not is_own_leaf(leaf) for leaf in leaves)
 
 
 def hides_parameters(tensor: Tensor) -> bool:
     """Whether reentrant checkpointing lies behind the tensor, whose parameters ``torch.autograd.grad`` cannot see."""
-    return any("CheckpointFunction" in node.name() for node in _nodes(tensor.grad_fn, None))
+    return any("CheckpointFunction" in node.name() for node in _nodes(tensor.grad_fn))
 
 
-def _nodes(start: Node | None, stop: Node | None) -> Iterator[Node]:
+def _nodes(start: Node | None, stop: Node | None = None) -> Iterator[Node]:
     """The nodes of the graph behind ``start``, not going past ``stop``."""
     todo = [start]
     seen: set[Node | None] = {None, stop}

@@ -22,7 +22,7 @@ from saliency_losses.extractors.score import Score, check_score, scores
 
 __all__ = ["InputGradient", "Reduce", "check_reduce", "pick_input", "reduce_channels"]
 
-Reduce = Literal["abs_max", "abs_mean", "mean", "l2", "none"]
+Reduce = Literal["abs_max", "abs_mean", "mean", "sum", "l2", "none"]
 
 
 def reduce_channels(grad: Tensor, reduce: Reduce, channel_axis: int = 1) -> Tensor:
@@ -31,7 +31,7 @@ def reduce_channels(grad: Tensor, reduce: Reduce, channel_axis: int = 1) -> Tens
     Args:
         grad: (B, C, \*s), or with another channel axis.
         reduce: ``"abs_max"`` (Simonyan et al. 2014), ``"abs_mean"``, ``"mean"`` (signed, as Harmonization does),
-            ``"l2"``, or ``"none"`` for inputs without a channel axis.
+            ``"sum"`` (signed), ``"l2"``, or ``"none"`` for inputs without a channel axis.
         channel_axis: Where the channels are.
 
     Example:
@@ -40,8 +40,8 @@ def reduce_channels(grad: Tensor, reduce: Reduce, channel_axis: int = 1) -> Tens
     """
     if reduce == "none":
         return grad
-    if reduce == "mean":
-        return grad.mean(channel_axis)
+    if reduce in ("mean", "sum"):
+        return grad.mean(channel_axis) if reduce == "mean" else grad.sum(channel_axis)
     if reduce == "l2":
         norm: Tensor = torch.linalg.vector_norm(grad, dim=channel_axis)
         return norm

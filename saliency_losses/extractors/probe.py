@@ -1,6 +1,6 @@
 """One call of a model that also gives a tensor inside it; the first call takes down the model's anatomy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ from saliency_losses.extractors.capture import Tap, capture, check_on_graph
 from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, pooled_call
 from saliency_losses.extractors.identity import why_not_this_call
 from saliency_losses.extractors.layers import Layer
+from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module, unwrap
 from saliency_losses.extractors.score import find_logits
 
@@ -95,6 +96,33 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
         return Tapped(output, tensor, _default(anatomy)[1], first)
     known = anatomy.layer(model, layer)
     return Tapped(output, tensor, known.channel_axis if known else None, first)
+
+
+class TappedLayers(NamedTuple):
+    """One forward pass: the output, and of each layer the tensor, how to read it, and what to call it in errors."""
+
+    output: Any
+    tensors: tuple[Tensor, ...]
+    layouts: tuple[Layout, ...]
+    names: tuple[str, ...]
+    first: bool
+
+
+def probe_layers(
+    model: nn.Module,
+    inputs: Any,
+    run: Run | None,
+    layers: Sequence[str | None],
+    *,
+    leaf: bool,
+    reshape: Callable[[Tensor], Tensor] | None = None,
+) -> TappedLayers:
+    """As :func:`probe`, with how to read the layer."""
+    (layer,) = layers
+    tapped = probe(model, inputs, run, layer, leaf=leaf)
+    name = f"layer {layer!r}" if layer else "the layer that was chosen"
+    layout = Layout(tapped.channel_axis, reshape, layer)
+    return TappedLayers(tapped.output, (tapped.tensor,), (layout,), (name,), tapped.first)
 
 
 def probe_head(

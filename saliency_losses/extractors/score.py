@@ -1,21 +1,26 @@
 """Which number a map explains: the score, linear in the logits unless the caller brings a function."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Score", "check_score", "class_weights", "find_logits", "scores"]
+__all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "scores"]
 
-Score = Literal["true", "predicted", "contrast"] | int | Callable[[Any, Any], Tensor]
+_OF_PROBABILITIES = ("log_probability", "log_probabilities", "cross_entropy")
+
+Named = Literal["true", "predicted", "contrast", "log_probability", "log_probabilities", "cross_entropy"]
+Score = Named | int | Callable[[Any, Any], Tensor]
 """The number that a map explains.
 
 ``"true"`` is the logit of the given class; ``"predicted"`` the largest logit; ``"contrast"`` the given class's logit
-minus the largest other; an integer that class's logit; a callable ``(output, targets)`` gives one number per sample,
-(B,), for outputs that are not logits. Float classes (B, C) weigh the logits. A single logit speaks for class 1 and,
-negated, for class 0.
+minus the largest other; an integer that class's logit; ``"log_probability"`` is the log-probability of the given class,
+``"log_probabilities"`` the sum of those of all classes (Ross et al. 2017), ``"cross_entropy"`` the task loss of the
+sample (Petryk et al. 2022), where float classes are the target's probabilities; a callable ``(output, targets)`` gives
+one number per sample, (B,), for outputs that are not logits. Float classes (B, C) weigh the logits. A single logit
+speaks for class 1 and, negated, for class 0.
 """
 
 
@@ -25,14 +30,19 @@ def check_score(score: Score) -> Score:
     Raises:
         ValueError: It is neither a known name, nor a class index, nor a callable.
     """
-    if score in ("true", "predicted", "contrast") or callable(score):
+    if score in get_args(Named) or callable(score):
         return score
     if isinstance(score, int) and not isinstance(score, bool) and score >= 0:
         return score
     raise ValueError(
-        f"score must be 'true', 'predicted', 'contrast', a class index or a callable(output, targets) -> (B,), "
-        f"got {score!r}."
+        f"score must be one of {', '.join(map(repr, get_args(Named)))}, a class index or a "
+        f"callable(output, targets) -> (B,), got {score!r}."
     )
+
+
+def is_linear(score: Score) -> bool:
+    """Whether the score sums logits with constant weights."""
+    return not callable(score) and score not in _OF_PROBABILITIES
 
 
 def find_logits(output: Any) -> Tensor | None:
@@ -77,8 +87,40 @@ def scores(score: Score, output: Any, classes: Any) -> Tensor:
             raise ValueError(f"score(output, targets) must return a tensor of shape (B,) or (B, K), got {got}.")
         return value
     logits = logits_of(output)
+    if not is_linear(score):
+        return _of_probabilities(cast(str, score), logits, classes)
     weights = class_weights(score, logits, classes)
     return (weights * (logits if weights.ndim == 2 else logits.unsqueeze(1))).sum(-1)
+
+
+def _of_probabilities(score: str, logits: Tensor, classes: Any) -> Tensor:
+    """The named score of the log-probabilities: those of softmax, or of sigmoid where there is one logit."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        if isinstance(classes, Tensor) and classes.is_floating_point():
+            share = _checked(classes, len(classes), 1)
+            classes = torch.stack([1.0 - share, share], 1)
+    logs = logits.log_softmax(1)
+    if score == "log_probabilities":
+        return logs.sum(1)
+    weights = class_weights("true", logits, classes)
+    value = (weights * (logs if weights.ndim == 2 else logs.unsqueeze(1))).sum(-1)
+    return value if score == "log_probability" else -value
+
+
+def pinned(score: Score, output: Any, classes: Any) -> tuple[Score, Any]:
+    """The score and classes with the predicted class settled by this output, for further passes of the model.
+
+    Example:
+        >>> pinned("predicted", torch.tensor([[1.0, 3.0]]), None)
+        ('true', tensor([1]))
+    """
+    if callable(score) or (classes is not None and score != "predicted"):
+        return score, classes
+    logits = logits_of(output).detach()
+    predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    return ("true" if score == "predicted" else score), predicted
 
 
 def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tensor:
