@@ -17,6 +17,17 @@ INTRODUCTIONS = {
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
     "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "preflight": (
+        "Preflight",
+        [
+            "diagnosis.preflight",
+            "diagnosis.Preflight",
+            "diagnosis.Finding",
+            "diagnosis.Reached",
+            "diagnosis.GradientNorms",
+            "diagnosis.StepCost",
+        ],
+    ),
     "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
     "extend": (
         "Writing your own",
@@ -61,7 +72,7 @@ def write_reference(folder: Path) -> None:
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
+    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
 
