@@ -20,12 +20,12 @@ PAGES = {
     "preflight": (
         "Preflight",
         [
-            "diagnosis.preflight",
-            "diagnosis.Preflight",
-            "diagnosis.Finding",
-            "diagnosis.Reached",
-            "diagnosis.GradientNorms",
-            "diagnosis.StepCost",
+            "checks.preflight",
+            "checks.Preflight",
+            "checks.Finding",
+            "checks.Reached",
+            "checks.GradientNorms",
+            "checks.StepCost",
         ],
     ),
     "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),

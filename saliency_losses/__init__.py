@@ -1,7 +1,7 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
 from saliency_losses import divergences, extractors, testing
-from saliency_losses.diagnosis import Preflight, preflight
+from saliency_losses.checks import Preflight, preflight
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
 from saliency_losses.extractors import (
     Explanation,

@@ -524,8 +524,8 @@ def test_annotated_maps_may_be_empty():
 
 
 def test_a_problem_is_told_once_and_errors_first():
-    findings = [sl.diagnosis.Finding(severity, code, "", "") for severity, code in (("note", "a"), ("error", "b"))]
-    again = sl.diagnosis.Finding("error", "a", "", "")
+    findings = [sl.checks.Finding(severity, code, "", "") for severity, code in (("note", "a"), ("error", "b"))]
+    again = sl.checks.Finding("error", "a", "", "")
     assert [f.code + f.severity for f in sl.Preflight((*findings, again)).sorted().findings] == ["berror", "aerror"]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 from torch.utils import _pytree as pytree
 
-from saliency_losses.diagnosis.facts import Finding
+from saliency_losses.checks.facts import Finding
 
 __all__ = ["changes", "fresh", "untouched"]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from saliency_losses.diagnosis.facts import Finding
-from saliency_losses.diagnosis.failures import as_finding
+from saliency_losses.checks.facts import Finding
+from saliency_losses.checks.failures import as_finding
 from saliency_losses.distributed import check_synchronised, check_wrappers
 from saliency_losses.extractors.head import is_sharded
 from saliency_losses.guided import SaliencyGuidedLoss

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from saliency_losses.diagnosis.facts import Finding
-from saliency_losses.diagnosis.survey import Source
+from saliency_losses.checks.facts import Finding
+from saliency_losses.checks.survey import Source
 from saliency_losses.distributed import is_distributed
 from saliency_losses.extractors.base import SaliencyExtractor
 from saliency_losses.extractors.modules import unwrap

@@ -4,7 +4,7 @@ import math
 import textwrap
 from dataclasses import dataclass, replace
 
-from saliency_losses.diagnosis.facts import Finding, GradientNorms, Reached, Severity, StepCost
+from saliency_losses.checks.facts import Finding, GradientNorms, Reached, Severity, StepCost
 
 __all__ = ["Preflight"]
 
@@ -15,7 +15,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Preflight:
-    r"""What :func:`~saliency_losses.diagnosis.preflight` found; ``print`` it.
+    r"""What :func:`~saliency_losses.checks.preflight` found; ``print`` it.
 
     Attributes:
         findings: Errors first.

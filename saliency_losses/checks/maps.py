@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from saliency_losses.diagnosis.facts import Finding
+from saliency_losses.checks.facts import Finding
 from saliency_losses.extractors.base import SaliencyExtractor
 from saliency_losses.human import HumanMaps
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from saliency_losses.diagnosis.facts import StepCost
+from saliency_losses.checks.facts import StepCost
 
 __all__ = ["step_cost"]
 

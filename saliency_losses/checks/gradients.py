@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.diagnosis.facts import Finding, GradientNorms, Reached
+from saliency_losses.checks.facts import Finding, GradientNorms, Reached
 from saliency_losses.guided import LossOutput
 from saliency_losses.weighting import Weighting
 

@@ -4,7 +4,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from saliency_losses.diagnosis.facts import Finding
+from saliency_losses.checks.facts import Finding
 
 __all__ = ["as_finding"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.diagnosis.report import Preflight
-from saliency_losses.diagnosis.sandbox import fresh, untouched
-from saliency_losses.diagnosis.trial import Trial
+from saliency_losses.checks.report import Preflight
+from saliency_losses.checks.sandbox import fresh, untouched
+from saliency_losses.checks.trial import Trial
 from saliency_losses.extractors.modules import unwrap
 from saliency_losses.guided import SaliencyGuidedLoss
 from saliency_losses.registry import nearest

@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from saliency_losses.diagnosis import gradients, maps, structure
-from saliency_losses.diagnosis.cost import step_cost
-from saliency_losses.diagnosis.facts import Finding, StepCost
-from saliency_losses.diagnosis.failures import as_finding
-from saliency_losses.diagnosis.report import Preflight
-from saliency_losses.diagnosis.sandbox import changes, fresh
-from saliency_losses.diagnosis.survey import survey
-from saliency_losses.diagnosis.wrappers import wrappers
+from saliency_losses.checks import gradients, maps, structure
+from saliency_losses.checks.cost import step_cost
+from saliency_losses.checks.facts import Finding, StepCost
+from saliency_losses.checks.failures import as_finding
+from saliency_losses.checks.report import Preflight
+from saliency_losses.checks.sandbox import changes, fresh
+from saliency_losses.checks.survey import survey
+from saliency_losses.checks.wrappers import wrappers
 from saliency_losses.extractors.base import call_model
 from saliency_losses.extractors.gradient import hides_parameters
 from saliency_losses.extractors.modules import compiled_on_the_way, unwrap
