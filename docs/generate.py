@@ -17,6 +17,19 @@ INTRODUCTIONS = {
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
     "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "diagnosis": (
+        "Is guidance working",
+        [
+            "diagnosis.diagnose",
+            "diagnosis.Diagnosis",
+            "diagnosis.Alignment",
+            "diagnosis.Gradients",
+            "diagnosis.Spread",
+            "diagnosis.Gain",
+            "diagnosis.sweep_weights",
+            "diagnosis.Sweep",
+        ],
+    ),
     "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
     "extend": (
         "Writing your own",
@@ -53,7 +66,7 @@ def write_reference(folder: Path) -> None:
             entries.append(_directive("extractors.input_gradient.reduce_channels"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
+    pages = ["guided", "extractors", "divergences", "weighting", "diagnosis", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
 

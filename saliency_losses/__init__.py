@@ -1,6 +1,7 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
 from saliency_losses import divergences, extractors, testing
+from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
 from saliency_losses.extractors import (
     Explanation,
@@ -15,6 +16,7 @@ from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 __version__ = "0.1.0"
 
 __all__ = [
+    "Diagnosis",
     "Divergence",
     "Explanation",
     "LossOutput",
@@ -22,6 +24,7 @@ __all__ = [
     "SaliencyGuidedLoss",
     "create_divergence",
     "create_extractor",
+    "diagnose",
     "divergences",
     "extractors",
     "list_divergences",
@@ -29,5 +32,6 @@ __all__ = [
     "list_layers",
     "register_divergence",
     "register_extractor",
+    "sweep_weights",
     "testing",
 ]
