@@ -109,14 +109,14 @@ def test_guidance_that_works(toy):
     assert found.verdict == "works"
     assert found.reading[0].startswith("Guidance works: held-out maps agree 0.")
     assert "The maps are specific to the image" in said(found)
-    assert "The baseline does not look there by itself" in said(found)
+    assert "Guidance did it: the baseline agrees 0." in said(found)
     assert found.trained.correlation > 0.8 > 0.3 > found.trained.shuffled
     assert found.witness.difference > 0.3
     assert found.accuracy > 0.9
     assert found.trained.divergence < found.trained.shuffled_divergence
     own = sl.diagnose(guided, loader, baseline=guided.model, gradient_batches=0)
     assert own.gain.gain == own.gain.standard_error == 0.0
-    assert "guidance is not what did it" in said(own)
+    assert "Guidance is not what did it: the baseline agrees" in said(own)
     unguided = sl.diagnose(sl.SaliencyGuidedLoss(guided.model, guided.extractor, alpha=1.0), loader)
     assert unguided.reading[0].startswith("Unguided, the model looks where people look: ")
     assert "weight zero and trains nothing. Lower alpha to about" in said(unguided)
@@ -140,6 +140,7 @@ def test_maps_that_move_while_behaviour_does_not():
     assert found.trained.correlation > 0.8
     assert abs(found.witness.difference) < 0.1
     assert found.accuracy == 1.0
+    assert "The saliency term has no gradient, whatever its weight" in said(found)
     alone = sl.diagnose(sl.SaliencyGuidedLoss(Fooling(), "cam", "correlation"), blobs(), witness=None)
     assert alone.verdict == "maps_agree"
     assert "No witness looked" in said(alone)

@@ -13,6 +13,9 @@ CONFLICT = -0.3
 NEGLIGIBLE = 0.01
 """A weighted saliency gradient below this share of the task's changes nothing."""
 
+VANISHING = 1e-6
+"""An unweighted saliency gradient below this share of the task's is rounding, which no weight turns into guidance."""
+
 DOMINANT = 10.0
 """Above this share the saliency term drowns the task."""
 
@@ -28,8 +31,11 @@ def read_gradients(found: Gradients, weighting: Weighting) -> list[str]:
     if not found.parameters:
         return [*said, "The two terms share no parameter: the saliency term cannot change how the task is solved."]
     share, cosine = found.weighted_ratio.median, found.cosine.median
-    if math.isnan(share) or found.ratio.median == 0:
-        said.append("The saliency term has no gradient: maps are flat, or the human maps ask for nothing.")
+    if not found.ratio.median >= VANISHING:
+        said.append(
+            "The saliency term has no gradient, whatever its weight: maps are as good as they can get, or flat, or the "
+            "human maps ask for nothing."
+        )
     elif share == 0:
         said.append(f"The saliency term has weight zero and trains nothing. {suggest(found, weighting)}")
     elif share < NEGLIGIBLE:
@@ -38,7 +44,7 @@ def read_gradients(found: Gradients, weighting: Weighting) -> list[str]:
     elif share > DOMINANT:
         size = "the task has no gradient" if share == math.inf else f"{_rounded(share)} times its gradient"
         said.append(f"The saliency term drowns the task, or the task is solved: {size}. {suggest(found, weighting)}")
-    if cosine < CONFLICT:
+    if cosine < CONFLICT and found.ratio.median >= VANISHING:
         said.append(
             f"The saliency term pulls against the task (cosine {cosine:.2f}): what lowers the one raises the other, as "
             "where a shortcut pays. Held-out accuracy tells whether that is worth it."

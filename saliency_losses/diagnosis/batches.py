@@ -17,7 +17,7 @@ _STEP = tuple(inspect.signature(SaliencyGuidedLoss.forward).parameters)[1:]
 
 
 def read_batch(batch: Any, device: torch.device) -> dict[str, Any]:
-    """The keywords of :meth:`SaliencyGuidedLoss.forward <saliency_losses.SaliencyGuidedLoss.forward>`, on a device.
+    """The keywords of a guided step, on a device.
 
     Args:
         batch: ``(images, targets, human_saliency)``, or a mapping with those keywords.

@@ -8,8 +8,6 @@ from saliency_losses.diagnosis.alignment import Alignment, Gain
 __all__ = ["Verdict", "is_aligned", "read_gain", "read_maps", "verdict_of"]
 
 Verdict = Literal["works", "maps_only", "behaviour_only", "not_aligned", "maps_agree", "too_few_maps"]
-"""``"works"``: maps and behaviour agree with people; ``"maps_only"``, ``"behaviour_only"``: one of both does;
-``"not_aligned"``: neither; ``"maps_agree"``: maps do, and no witness looked; ``"too_few_maps"``: nobody can tell."""
 
 P_VALUE = 0.05
 """Maps agree with those of their own image if at most this share of permutations agrees as well."""
@@ -77,10 +75,11 @@ def read_maps(trained: Alignment, witness: Alignment | None, *, guided: bool) ->
 
 def read_gain(gain: Gain) -> str:
     """What the comparison with a baseline says."""
-    numbers = f"{gain.baseline:.2f} for the baseline, {gain.gain:+.2f} ± {gain.standard_error:.2f} here"
+    more = f"{gain.gain:.2f} ± {gain.standard_error:.2f} more"
+    numbers = f"{gain.baseline:.2f} better with its own images' maps than with others', this model {more}"
     if gain.gain >= MARGIN and gain.gain > ERRORS * gain.standard_error:
-        return f"The baseline does not look there by itself: {numbers}."
-    return f"The baseline does as well, so guidance is not what did it: {numbers}."
+        return f"Guidance did it: the baseline agrees {numbers}."
+    return f"Guidance is not what did it: the baseline agrees {numbers}."
 
 
 def _centre(found: Alignment, verdict: Verdict) -> list[str]:

@@ -58,7 +58,7 @@ def diagnose(
         seed: Of these permutations.
 
     Raises:
-        TypeError: ``guided`` is not a :class:`~saliency_losses.SaliencyGuidedLoss`, or a batch is neither tuple
+        TypeError: ``guided`` is not a :class:`~saliency_losses.guided.SaliencyGuidedLoss`, or a batch is neither tuple
             nor mapping.
         ValueError: The loader is empty, no sample has a map, or a number is out of range.
 

@@ -11,10 +11,11 @@ __all__ = ["Diagnosis"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What :func:`~saliency_losses.diagnose` found; ``print`` it.
+    """What :func:`~saliency_losses.diagnosis.diagnose` found; ``print`` it.
 
     Attributes:
-        verdict: In one word, see :data:`~saliency_losses.diagnosis.reading.Verdict`.
+        verdict: ``"works"``: maps and behaviour agree with people; ``"maps_only"``, ``"behaviour_only"``: one of both
+            does; ``"not_aligned"``: neither; ``"maps_agree"``: maps do, and no witness looked; ``"too_few_maps"``.
         reading: In sentences, the most important first.
         trained: Alignment of the maps that are trained.
         witness: Alignment of maps that are not; ``None`` without a witness.

@@ -74,12 +74,12 @@ def sweep_weights(
 
     Args:
         make: ``weight`` to a guided loss around a fresh model, and its optimizer.
-        loader_train: Batches to train on, begun anew when they end; see :func:`~saliency_losses.diagnose`.
+        loader_train: Batches to train on, begun anew when they end; see :func:`~saliency_losses.diagnosis.diagnose`.
         loader_val: Batches to judge by.
         weights: To try, at least two; what they mean is up to ``make``.
         steps: How many optimizer steps each training takes.
         seed: Of each training.
-        **options: For :func:`~saliency_losses.diagnose`, such as ``witness`` or ``limit``.
+        **options: For :func:`~saliency_losses.diagnosis.diagnose`, such as ``witness`` or ``limit``.
 
     Raises:
         ValueError: There are fewer than two weights, no steps, or no batches.
@@ -159,4 +159,6 @@ def recommend(weights: tuple[float, ...], rows: Sequence[Diagnosis]) -> tuple[fl
     why = (
         f"of those that keep the task its maps agree best (by {first.extractor}, {found[best].difference:.2f} against "
     )
-    return weights[best], f"Begin with {weights[best]:g}: {why}{against}).{costly}"
+    better = f"by {first.extractor}, {found[best].difference:.2f} against {against}"
+    why = f"Begin with {weights[best]:g}: of those that keep the task its maps agree best ({better}).{costly}"
+    return weights[best], why
