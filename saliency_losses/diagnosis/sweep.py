@@ -142,14 +142,10 @@ def recommend(weights: tuple[float, ...], rows: Sequence[Diagnosis]) -> tuple[fl
     first = found[0]
     gain = found[best].difference - first.difference
     error = (found[best].standard_error ** 2 + first.standard_error**2) ** 0.5
-    costly = (
-        ""
-        if any_best in keeping
-        else (
-            f" {weights[any_best]:g} agrees better ({found[any_best].difference:.2f}) but costs too much of the task; train "
-            "longer, or try weights between."
-        )
-    )
+    costly = ""
+    if any_best not in keeping:
+        other = f"{weights[any_best]:g} agrees better ({found[any_best].difference:.2f})"
+        costly = f" {other} but costs too much of the task; train longer, or try weights between."
     against = f"{first.difference:.2f} at {weights[0]:g}"
     if best == 0 or not gain > ERRORS * error:
         return (
