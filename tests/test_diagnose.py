@@ -21,6 +21,7 @@ from saliency_losses.diagnosis.alignment import Alignment, align
 from saliency_losses.diagnosis.maps import Maps
 from saliency_losses.diagnosis.occlusion import SlidingOcclusion
 from saliency_losses.diagnosis.pairing import correlations, derangement, with_mean_map
+from saliency_losses.diagnosis.reading import read_maps, verdict_of
 from saliency_losses.diagnosis.sweep import recommend
 from saliency_losses.testing import check_extractor, smooth_network
 
@@ -154,6 +155,23 @@ def test_behaviour_that_agrees_while_maps_do_not():
     assert found.reading[0].startswith("Behaviour agrees with people's maps but the trained maps do not")
 
 
+def alignment(difference, p_value, samples=9):
+    return Alignment("cam", samples, 0, difference, 0.0, difference, 0.01, p_value, 0.0, difference, 0.01, 0.0, 0.0)
+
+
+def test_verdicts():
+    yes, slight, chance = alignment(0.2, 0.01), alignment(0.05, 0.01), alignment(0.2, 0.2)
+    for no in (slight, chance):
+        assert verdict_of(yes, no) == "maps_only"
+        assert verdict_of(no, yes) == "behaviour_only"
+        assert verdict_of(no, slight) == verdict_of(no, None) == "not_aligned"
+    assert verdict_of(yes, yes) == "works"
+    assert verdict_of(yes, None) == "maps_agree"
+    assert verdict_of(yes, alignment(0.2, 0.01, samples=7)) == "too_few_maps"
+    assert "works, weakly: " in read_maps(yes, yes, guided=True)[0]
+    assert "works: " in read_maps(alignment(0.4, 0.01), alignment(0.4, 0.01), guided=True)[0]
+
+
 def test_a_habit_of_place():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(32, 2, SIDE, SIDE, generator=generator) * torch.hann_window(SIDE).outer(torch.hann_window(SIDE))
@@ -184,7 +202,7 @@ def test_gradients_that_conflict():
         )
         found = sl.diagnose(guided, [step])
         assert found.gradients.cosine.median * sign > 0.8
-        assert ("pulls against the task (cosine -" in said(found)) == (sign < 0)
+        assert ("pulls against the task" in said(found)) == (sign < 0)
     assert found.trained.undefined == 8
 
 
@@ -241,13 +259,12 @@ def naive_pearson(a, b):
     return np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1]
 
 
-def test_alignment_is_that_of_naive_statistics():
-    count = 5
+@pytest.mark.parametrize(("count", "strength"), [(4, 2.0), (5, 0.2)])
+def test_alignment_is_that_of_naive_statistics(count, strength):
     model, human = torch.rand(count, 4, 4), torch.rand(count, 4, 4)
-    human += model
-    found = align(
-        "x", Maps(model, human, None, torch.arange(count), torch.zeros(count)), sl.create_divergence("mse"), 5000, 0
-    )
+    human += strength * model
+    maps = Maps(model, human, None, torch.arange(count), torch.zeros(count))
+    found = align("x", maps, sl.create_divergence("mse"), 9999, 0)
     table = np.array([[naive_pearson(m, h) for h in human] for m in model])
     own, others = table.diagonal(), (table.sum(1) - table.diagonal()) / (count - 1)
     assert found.correlation == pytest.approx(own.mean(), abs=1e-5)
@@ -255,7 +272,8 @@ def test_alignment_is_that_of_naive_statistics():
     assert found.standard_error == pytest.approx((own - others).std(ddof=1) / count**0.5, abs=1e-5)
     orders = list(itertools.permutations(range(count)))
     exact = np.mean([table[range(count), order].mean() >= own.mean() - 1e-6 for order in orders])
-    assert found.p_value == pytest.approx(exact, abs=0.01)
+    assert found.p_value == pytest.approx(exact, abs=0.02)
+    assert found.p_value >= 0.5 / len(orders)
     means = [naive_pearson(model[i], human[[j for j in range(count) if j != i]].mean(0)) for i in range(count)]
     assert found.mean_map == pytest.approx(np.mean(means), abs=1e-5)
     assert found.above_mean_map == pytest.approx((own - means).mean(), abs=1e-5)
@@ -400,9 +418,15 @@ def test_wrapped_in_ddp(tmp_path):
         expected = sl.diagnose(sl.SaliencyGuidedLoss(net), [batch(8)] * 2)
         inside = sl.SaliencyGuidedLoss(nn.parallel.DistributedDataParallel(net))
         around = nn.parallel.DistributedDataParallel(sl.SaliencyGuidedLoss(net))
+        calls = []
+        for wrapper in (inside.model, around):
+            wrapper.register_forward_hook(lambda *_: calls.append(1))
         for wrapped in (inside, around):
+            calls.clear()
             assert sl.diagnose(wrapped, [batch(8)] * 2) == expected
+            assert not calls
             wrapped(*batch(8)).loss.backward()
+            assert calls
     finally:
         torch.distributed.destroy_process_group()
 
@@ -534,7 +558,9 @@ def test_sweep_of_weights():
         "Begin with 3: of those that keep the task its maps agree best (by occlusion, 0."
     )
     assert found.rows[2].witness.difference > found.rows[0].witness.difference + 0.1
+    torch.manual_seed(7)
     assert str(found) == str(sl.sweep_weights(make, loader, held_out, [0.0, 1e-6, 3.0], **options))
+    torch.set_rng_state(state[0])
     assert "occlusion" in str(found)
     assert len(str(found).splitlines()) == 7
     assert torch.equal(state[0], torch.get_rng_state())
@@ -546,8 +572,7 @@ def test_sweep_of_weights():
 
 
 def row(accuracy, task_loss, difference):
-    alignment = Alignment("cam", 9, 0, difference, 0.0, difference, 0.01, 0.01, 0.0, difference, 0.01, 0.0, 0.0)
-    return sl.Diagnosis("works", (), alignment, None, None, None, 9, 9, task_loss, accuracy)
+    return sl.Diagnosis("works", (), alignment(difference, 0.01), None, None, None, 9, 9, task_loss, accuracy)
 
 
 @pytest.mark.parametrize(
