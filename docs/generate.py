@@ -28,6 +28,19 @@ PAGES = {
             "checks.StepCost",
         ],
     ),
+    "diagnosis": (
+        "Is guidance working",
+        [
+            "diagnosis.diagnose",
+            "diagnosis.Diagnosis",
+            "diagnosis.Alignment",
+            "diagnosis.Gradients",
+            "diagnosis.Spread",
+            "diagnosis.Gain",
+            "diagnosis.sweep_weights",
+            "diagnosis.Sweep",
+        ],
+    ),
     "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
     "extend": (
         "Writing your own",
@@ -72,7 +85,7 @@ def write_reference(folder: Path) -> None:
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "layers", "extend"]
+    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "diagnosis", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
 

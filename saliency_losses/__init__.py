@@ -2,6 +2,7 @@
 
 from saliency_losses import divergences, extractors, testing
 from saliency_losses.checks import Preflight, preflight
+from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
 from saliency_losses.extractors import (
     Explanation,
@@ -16,6 +17,7 @@ from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 __version__ = "0.1.0"
 
 __all__ = [
+    "Diagnosis",
     "Divergence",
     "Explanation",
     "LossOutput",
@@ -24,6 +26,7 @@ __all__ = [
     "SaliencyGuidedLoss",
     "create_divergence",
     "create_extractor",
+    "diagnose",
     "divergences",
     "extractors",
     "list_divergences",
@@ -32,5 +35,6 @@ __all__ = [
     "preflight",
     "register_divergence",
     "register_extractor",
+    "sweep_weights",
     "testing",
 ]

@@ -5,9 +5,9 @@ import sys
 
 import saliency_losses as sl
 
-PUBLIC = """Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss create_divergence
-create_extractor divergences extractors list_divergences list_extractors list_layers preflight register_divergence
-register_extractor testing"""
+PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss create_divergence
+create_extractor diagnose divergences extractors list_divergences list_extractors list_layers preflight
+register_divergence register_extractor sweep_weights testing"""
 
 
 def test_public_names_are_these():

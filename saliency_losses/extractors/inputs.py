@@ -16,11 +16,12 @@ r"""What stands for nothing: a number, a tensor that broadcasts to the input (B,
 
 
 def find_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The input to explain, and what puts another in its place.
+    r"""The input to explain, and what puts another in its place.
 
     Args:
         inputs: A tensor, or a pytree of tensors.
-        which: Position or keyword of the input; by default the only floating-point tensor.
+        which: Position or keyword of the input; by default the only floating-point tensor, or the only
+            one with positions, (B, C, \*S).
 
     Raises:
         ValueError: There is no such input, or not exactly one to choose from.
@@ -33,6 +34,8 @@ def find_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Cal
         for number, leaf in enumerate(leaves)
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and which in (None, keys[number])
     ]
+    if which is None and len(fitting) > 1:
+        fitting = [number for number in fitting if leaves[number].ndim > 2] or fitting
     if len(fitting) != 1:
         found = {key: tuple(leaf.shape) for key, leaf in zip(keys, leaves, strict=True) if isinstance(leaf, Tensor)}
         raise ValueError(
@@ -48,11 +51,12 @@ def find_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Cal
 
 
 def pick_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The input to explain, as a tensor to differentiate with respect to, and what puts one back among the inputs.
+    r"""The input to explain, as a tensor to differentiate with respect to, and what puts one back among the inputs.
 
     Args:
         inputs: A tensor, or a pytree of tensors.
-        which: Position or keyword of the input; by default the only floating-point tensor.
+        which: Position or keyword of the input; by default the only floating-point tensor, or the only
+            one with positions, (B, C, \*S).
 
     Raises:
         ValueError: There is no such input, or not exactly one to choose from.
