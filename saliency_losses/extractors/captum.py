@@ -16,6 +16,7 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import gradient, half_scale, refuse_obstacles
 from saliency_losses.extractors.input_gradient import Reduce, check_reduce, pick_input, reduce_channels
+from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
@@ -105,11 +106,12 @@ class CaptumExtractor(SaliencyExtractor):
                 if self.layer is None:
                     outputs.append((run or call_model)(model, rebuild(tensor)))
                     return _one_each(scores(self.score, outputs[-1], classes))
-                output, activation, axis, _ = probe(model, rebuild(tensor), run, self.layer, leaf=True)
-                if axis != 1:
+                tapped = probe(model, rebuild(tensor), run, [self.layer])
+                output, (activation,), (layout,) = tapped[:3]
+                if layout != Layout():
                     raise ValueError(
                         f"Captum's LayerGradCam averages over all axes from the third on, but layer {self.layer!r} "
-                        f"has its channels at axis {axis}. Use extractor='grad_cam', which knows that layout."
+                        f"is read as {layout}. Use extractor='grad_cam', which knows that layout."
                     )
                 outputs.append(output)
                 value = _one_each(scores(self.score, output, classes))

@@ -1,6 +1,5 @@
 """Gradient-weighted Class Activation Mapping."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from saliency_losses.extractors.base import (
     gradients_on,
 )
 from saliency_losses.extractors.gradient import gradient, precision_of
+from saliency_losses.extractors.layout import Reshape, check_reshape
 from saliency_losses.extractors.modules import check_layer
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
@@ -80,9 +80,8 @@ class GradCAM(SaliencyExtractor):
             strongest other), a class index, or ``(output, targets)`` to (B,); see
             :data:`~saliency_losses.extractors.score.Score`.
         relu: Keep only what speaks for the score, as published; off by default, since maps are raw and signed.
-        reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
-            For the tokens of a ViT, ``lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (14, 14))`` drops the class one;
-            take a layer before the last attention, behind which the patches no longer count.
+        reshape: How to read the layer's output as (B, C, \*s), where that cannot be found out; see
+            :data:`~saliency_losses.extractors.layout.Reshape`.
 
     Raises:
         ValueError: On a call: the layer does not exist, is not called or called twice, has no positions, or does not
@@ -107,13 +106,13 @@ class GradCAM(SaliencyExtractor):
         layer: str | None = None,
         score: Score = "true",
         relu: bool = False,
-        reshape: Callable[[Tensor], Tensor] | None = None,
+        reshape: Reshape = None,
     ) -> None:
         super().__init__()
         self.layer = check_layer(layer)
         self.score = check_score(score)
         self.relu = relu
-        self.reshape = reshape
+        self.reshape = check_reshape(reshape)
 
     def forward(
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
@@ -122,16 +121,18 @@ class GradCAM(SaliencyExtractor):
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
-            output, activation, axis, first = probe(model, inputs, run, self.layer, leaf=True)
-            score = scores(self.score, output, classes)
-            what = f"layer {self.layer!r}" if self.layer else "the layer that grad_cam chose"
+
+            def score_of(output: Any) -> Tensor:
+                return scores(self.score, output, classes)
+
+            output, (activation,), (layout,), (what,), first = probe(
+                model, inputs, run, [self.layer], score=score_of, reshape=self.reshape, double_backward=keep
+            )
+            score = score_of(output)
             grad = full = gradient(score, activation, what, create_graph=keep)
-            if score.ndim == 2:
-                grad = torch.stack([self._channels_first(g, axis) for g in grad.unbind(1)], 1)
-            else:
-                grad = self._channels_first(grad, axis)
+            grad = layout.read(grad) if score.ndim == 1 else torch.stack([layout.read(g) for g in grad.unbind(1)], 1)
             precision = precision_of(activation)
-            activation = self._channels_first(activation, axis)
+            activation = layout.read(activation)
             weights = channel_weights(grad, activation.ndim - 2, precision)
             if first or grad.device.type == "cpu":
                 _check_weights(weights, grad, full, what)
@@ -140,29 +141,12 @@ class GradCAM(SaliencyExtractor):
                 saliency = saliency.relu()
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
-    def _channels_first(self, tensor: Tensor, axis: int | None) -> Tensor:
-        if self.reshape is not None:
-            tensor = self.reshape(tensor)
-        elif tensor.ndim > 2 and axis is None:
-            raise ValueError(
-                f"Nothing tells where the channels of layer {self.layer!r} are, whose output has shape "
-                f"{tuple(tensor.shape)}. Say so: GradCAM(layer=..., reshape=lambda t: ...) to (B, C, *positions)."
-            )
-        elif axis is not None:
-            tensor = tensor.movedim(axis, 1)
-        if tensor.ndim < 3:
-            raise ValueError(
-                f"Layer {self.layer!r} gives shape {tuple(tensor.shape)}, expected (B, C, *positions); choose a layer "
-                "with positions (list_layers(model, images)) or bring reshape=."
-            )
-        return tensor
-
 
 def _check_weights(weights: Tensor, grad: Tensor, full: Tensor, what: str) -> None:
     """Raise where every channel's mean gradient vanishes although gradients do not, so that the map is zero."""
     if not bool((grad != 0).any()) and bool((full != 0).any()):
         raise ValueError(
-            f"The score does not depend on the positions that reshape= keeps of {what}, so the map is zero: behind the "
+            f"The score does not depend on the positions of {what}, so the map is zero: behind the "
             "last attention of a transformer that is read from its class token, the patches no longer count. Choose an "
             "earlier layer."
         )
