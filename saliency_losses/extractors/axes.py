@@ -181,9 +181,11 @@ def _parted(atom: Digit | Block, size: int) -> tuple[Digit, Digit]:
 
 
 def _joined(axis: list[Digit | Block]) -> Axis:
-    """The same atoms, with those joined that had been parted."""
+    """The same atoms, with those joined that had been parted, without other things of size one."""
     result: list[Digit | Block] = []
     for atom in axis:
+        if len(axis) > 1 and atom.size == 1 and isinstance(atom, Digit) and atom.source < 0:
+            continue
         last = result[-1] if result else None
         if isinstance(last, Digit) and isinstance(atom, Digit) and _continues(last, atom):
             result[-1] = atom._replace(size=last.size * atom.size)
