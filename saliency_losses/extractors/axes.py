@@ -121,7 +121,7 @@ def resized(axis: Axis, size: int) -> Axis:
     if math.prod(atom.size for atom in axis) == size:
         return axis
     if len(axis) == 1 and isinstance(axis[0], Digit) and axis[0].source >= 0:
-        return (Digit(axis[0].source, size),)
+        return (Digit(axis[0].source, size, shift=axis[0].shift),)
     return other(size)
 
 

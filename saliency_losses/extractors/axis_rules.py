@@ -248,7 +248,7 @@ def _roll(call: Call) -> Axes | None:
     for shift, dim in zip(*((value,) if isinstance(value, int) else value for value in (shifts, dims)), strict=True):
         digit = result[dim][0] if len(result[dim]) == 1 else None
         if isinstance(digit, Digit) and digit.source >= 0:
-            result[dim] = (digit._replace(shift=(digit.shift + shift) % digit.size),)
+            result[dim] = (digit._replace(shift=digit.shift + shift),)
         else:
             result[dim] = other(call.shape[dim])
     return tuple(result)
