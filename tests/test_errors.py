@@ -97,7 +97,7 @@ BAD_CALLS = {
     ),
     "layer returns a tuple": (
         lambda: sl.SaliencyGuidedLoss(Unused(), GradCAM(layer="lstm"))(IMAGES, LABELS, HUMAN),
-        "Layer 'lstm' returns tuple, expected a tensor",
+        r"Nothing tells where the channels of layer 'lstm' are.*shape \(4, 7, 4\)",
     ),
     "layer beside the score": (
         lambda: sl.SaliencyGuidedLoss(Unused(), GradCAM(layer="beside"))(IMAGES, LABELS, HUMAN),

@@ -412,9 +412,16 @@ def test_checkpointed_region():
         sl.SaliencyGuidedLoss(broken, GradCAM(layer="stem"))(images, labels, human)
 
 
-def test_fused_attention_is_refused_with_the_context_that_helps():
+def test_fused_attention_that_the_model_insists_on_is_refused():
+    class Fused(Attention):
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+                tokens = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+            return self.head(tokens[:, 0, 0])
+
     images, labels, human = batch()
-    guided = sl.SaliencyGuidedLoss(Attention(), GradCAM(layer="patch"), "mse")
+    guided = sl.SaliencyGuidedLoss(Fused(), GradCAM(layer="patch"), "mse")
     with pytest.raises(RuntimeError, match=r"sdpa_kernel\(torch.nn.attention.SDPBackend.MATH\)"):
         guided(images, labels, human)
     with torch.no_grad():

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from saliency_losses.extractors.anatomy import Anatomy, observing
+from saliency_losses.extractors.anatomy import Anatomy, Observer, observing
 from saliency_losses.extractors.base import Run, SaliencyExtractor, call_model
 from saliency_losses.extractors.capture import Tap
 from saliency_losses.extractors.head import Head
+from saliency_losses.extractors.memory import remembered
 from saliency_losses.extractors.modules import find_module, named_layers
 
 __all__ = ["Source", "Survey", "survey"]
@@ -42,12 +43,14 @@ class Survey(NamedTuple):
 
     Attributes:
         model: The model.
+        inputs: What it was called with.
         anatomy: Its layers and classifiers.
         started: When each module was first called.
         finished: When it last returned.
     """
 
     model: nn.Module
+    inputs: Any
     anatomy: Anatomy
     started: dict[str, int]
     finished: dict[str, int]
@@ -70,8 +73,12 @@ class Survey(NamedTuple):
             named: Any = extractor.head
             head = anatomy.heads.get(named) if named else main
             return None if head is None else Source(head.tap, f"it is pooled for the classifier {head.name!r}", head)
-        if not hasattr(extractor, "layer") or anatomy.default is None:
+        if not hasattr(extractor, "layer"):
             return None
+        if anatomy.default is None:
+            used = remembered(self.model, self.inputs)  # which layer of tokens counts, only gradients tell
+            counts = "the last one whose patches count for the score"
+            return None if used is None or used.default is None else Source(used.default[0], counts)
         pooled = f"it is pooled for the classifier {main.name!r}" if main else "the last one with channels at positions"
         return Source(anatomy.default[0], pooled)
 
@@ -114,11 +121,11 @@ def survey(model: nn.Module, inputs: Any, run: Run | None) -> Survey:
 
     with torch.no_grad(), ExitStack() as stack:
         stack.callback(torch.clear_autocast_cache)  # older PyTorch would go on with weights cast here, off the graph
-        observer = stack.enter_context(observing(model, leaf=False))
+        observer = stack.enter_context(observing(model, inputs, Observer(leaf=False)))
         for name, module in named_layers(model, compiled=False):
             watch(name, module)
         output = (run or call_model)(model, inputs)
         try:
-            return Survey(model, observer.conclude(model, output), started, finished)
+            return Survey(model, inputs, observer.conclude(model, output), started, finished)
         finally:
             observer.release()

@@ -1,7 +1,6 @@
 """What extractors share that combine a layer's activation with the gradient of the score there."""
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from saliency_losses.extractors.activations import (
     Fuse,
     Layers,
-    Reshape,
     check_fuse,
     check_layers,
     explained,
@@ -26,8 +24,8 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.batch_statistics import BatchStatistics, Statistics, check_batch_statistics
 from saliency_losses.extractors.gradient import gradients, precision_of
-from saliency_losses.extractors.layout import Layout
-from saliency_losses.extractors.probe import probe_layers
+from saliency_losses.extractors.layout import Layout, Reshape, check_reshape
+from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, scores
 
 __all__ = ["ActivationGradientExtractor", "LayerView"]
@@ -66,7 +64,8 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
             strongest other), a class index, or ``(output, targets)`` to (B,); see
             :data:`~saliency_losses.extractors.score.Score`.
         relu: Keep only what speaks for the score, as often published; off by default, since maps are raw and signed.
-        reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
+        reshape: How to read the layer's output, where that cannot be told; see
+            :data:`~saliency_losses.extractors.layout.Reshape`.
         fuse: How the maps of several layers become one: ``"mean"`` or ``"max"`` after scaling each to [0, 1], or
             ``"each"`` to have the loss compare all of them.
         batch_statistics: Whether BatchNorm in train mode above the layer counts as ``"constant"`` in the gradient, so
@@ -96,7 +95,7 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
         self.layer = check_layers(layer)
         self.score = check_score(score)
         self.relu = relu
-        self.reshape = reshape
+        self.reshape = check_reshape(reshape)
         self.fuse = check_fuse(fuse)
         self.batch_statistics = check_batch_statistics(batch_statistics)
 
@@ -110,9 +109,21 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
             statistics = Statistics()
-            with statistics if self.batch_statistics == "constant" else nullcontext():
-                tapped = probe_layers(model, inputs, run, layer_names(self.layer), reshape=self.reshape, leaf=True)
-            score = scores(self.score, tapped.output, classes)
+
+            def score_of(output: Any) -> Tensor:
+                return scores(self.score, output, classes)
+
+            tapped = probe(
+                model,
+                inputs,
+                run,
+                layer_names(self.layer),
+                score=score_of,
+                reshape=self.reshape,
+                double_backward=keep or self.needs_curvature,
+                above=statistics if self.batch_statistics == "constant" else None,
+            )
+            score = score_of(tapped.output)
             graph = keep or self.needs_curvature
             with statistics.constant():
                 grads = gradients(score, tapped.tensors, tapped.names, create_graph=graph)
@@ -178,7 +189,7 @@ def _check_positions(read: Tensor, grad: Tensor, name: str) -> None:
     """Raise where the positions that make the map have no gradient although others have."""
     if not bool((read != 0).any()) and bool((grad != 0).any()):
         raise ValueError(
-            f"The score does not depend on the positions that are read of {name}, so the map is zero: behind the "
+            f"The score does not depend on the positions of {name}, so the map is zero: behind the "
             "last attention of a transformer that is read from its class token, the patches no longer count. Choose an "
             "earlier layer."
         )

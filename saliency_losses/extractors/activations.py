@@ -1,7 +1,7 @@
 """What extractors of a layer's activation share: reading layers as channels and positions, and fusing their maps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from saliency_losses.divergences.normalize import minmax
 from saliency_losses.extractors.base import Explanation, LayerExplanation, Run, SaliencyExtractor, full_precision
+from saliency_losses.extractors.layout import Reshape, check_reshape
 from saliency_losses.extractors.modules import check_layer
-from saliency_losses.extractors.probe import probe_layers
+from saliency_losses.extractors.probe import probe
 
 __all__ = [
     "ActivationExtractor",
     "Fuse",
     "Layers",
-    "Reshape",
     "check_fuse",
     "check_layers",
     "explained",
@@ -27,7 +27,6 @@ __all__ = [
 
 Fuse = Literal["mean", "max", "each"]
 Layers = str | Sequence[str] | None
-Reshape = Callable[[Tensor], Tensor] | None
 
 _INTERPOLATE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -114,7 +113,8 @@ class ActivationExtractor(SaliencyExtractor, ABC):
     Args:
         layer: Dotted name, or several, whose maps are fused. By default what feeds global pooling, else the last layer
             with several channels and positions that the score depends on.
-        reshape: Turns the layer's output (B, ...) into (B, C, \*s), for layouts that cannot be told from its modules.
+        reshape: How to read the layer's output, where that cannot be told; see
+            :data:`~saliency_losses.extractors.layout.Reshape`.
         fuse: How the maps of several layers become one: ``"mean"`` or ``"max"`` after scaling each to [0, 1], or
             ``"each"`` to have the loss compare all of them.
 
@@ -128,7 +128,7 @@ class ActivationExtractor(SaliencyExtractor, ABC):
     def __init__(self, *, layer: Layers = None, reshape: Reshape = None, fuse: Fuse = "mean") -> None:
         super().__init__()
         self.layer = check_layers(layer)
-        self.reshape = reshape
+        self.reshape = check_reshape(reshape)
         self.fuse = check_fuse(fuse)
 
     @abstractmethod
@@ -144,7 +144,7 @@ class ActivationExtractor(SaliencyExtractor, ABC):
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
-        tapped = probe_layers(model, inputs, run, layer_names(self.layer), reshape=self.reshape, leaf=False)
+        tapped = probe(model, inputs, run, layer_names(self.layer), reshape=self.reshape)
         maps = []
         for tensor, layout in zip(tapped.tensors, tapped.layouts, strict=True):
             activation = layout.read(tensor)

@@ -9,13 +9,16 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from saliency_losses.extractors.capture import Tap, as_leaf, first_argument, refuse_compiled
+from saliency_losses.extractors.automatic import last_that_counts
+from saliency_losses.extractors.capture import Tap, as_leaf, first_argument, first_tensor, refuse_compiled
 from saliency_losses.extractors.head import Head, HeadCall, is_sharded, pooled_call
 from saliency_losses.extractors.identity import why_not_linear, why_not_this_call
-from saliency_losses.extractors.layers import Layer, Record, last_layer, read_layers
+from saliency_losses.extractors.layers import Layer, Record, last_layer, layout_of_tensor, read_layers
+from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module, named_layers, unwrap
 from saliency_losses.extractors.pooling import Pool, PoolWatch, version
 from saliency_losses.extractors.score import find_logits
+from saliency_losses.extractors.tokens import TokenWatch
 
 __all__ = ["Anatomy", "Observer", "observing"]
 
@@ -25,12 +28,12 @@ class Anatomy:
     """What is known of a model after one forward pass.
 
     Attributes:
-        layers: Those of which something tells where the channels are, in the order in which they finished.
+        layers: Those whose outputs can be read as maps, in the order in which they finished.
         heads: Each classifier that provably is linear on a globally pooled map, by name.
         main: The name of the one that gives the logits; ``None`` if none does.
         why_no_head: Why ``main`` is ``None``, in words.
-        default: Where Grad-CAM taps unless told, and the channel axis there: what feeds the pooling, else the last
-            layer with positions.
+        default: Where gradient methods tap unless told, and how that is read: what feeds the pooling, else the last
+            layer with positions; of tokens, the last layer where the score depends on patches.
         modules: All modules of the model, in order.
         checked: How often a head was held against the logits, by its name and the size of its features.
     """
@@ -39,7 +42,7 @@ class Anatomy:
     heads: dict[str, Head]
     main: str | None
     why_no_head: str
-    default: tuple[Tap, int] | None
+    default: tuple[Tap, Layout] | None
     modules: tuple["ref[nn.Module]", ...]
     checked: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
 
@@ -61,8 +64,13 @@ class Anatomy:
         if not outer:
             return "No layer of it has positions, so use extractor='input_gradient'."
         names = ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:])
-        reshape = " (for tokens with reshape=, before the last attention)" if len(outer[-1].shape) == 3 else ""
-        return f"Use extractor='grad_cam' with a layer by name: GradCAM(layer=...){reshape}. Candidates: {names}."
+        before = " before the last attention" if outer[-1].layout.tokens is not None else ""
+        return f"Use extractor='grad_cam' with a layer{before} by name: GradCAM(layer=...). Candidates: {names}."
+
+    @property
+    def sized(self) -> bool:
+        """Whether how layers are read depends on the size of the input, as it does for tokens."""
+        return any(layer.layout.tokens is not None for layer in self.layers)
 
     def fits(self, model: nn.Module) -> bool:
         """Whether the model still consists of the same modules."""
@@ -94,11 +102,13 @@ class Observer:
         self.calls: dict[str, HeadCall] = {}
         self.sharded: set[str] = set()
         self.watch = PoolWatch(self._on_pool)
+        self.tokens = TokenWatch()
         self._stack: list[tuple[str, Any, bool]] = []
         self._counts: dict[str, int] = {}
         self._last = ""
         self._records: list[Record] = []
         self._taps: dict[int, Tap] = {}
+        self._pooled: dict[Tap, Layout | None] = {}
         self._classified = False
         self._modules: dict[str, nn.Module] = {}
 
@@ -119,7 +129,12 @@ class Observer:
             self._modules[name] = module
             self._last = name
             self.watch.restart()
-            if not isinstance(output, Tensor) or not output.is_floating_point():
+            if not isinstance(output, Tensor):
+                tensor, _ = first_tensor(output)
+                if tensor is not None and tensor.ndim > 2 and tensor.is_floating_point():
+                    self._record(name, module, tensor)
+                return None
+            if not output.is_floating_point():
                 return None
             pool = self.watch.tag_of(source)
             candidate = isinstance(pool, Pool) and not isinstance(self.watch.tag_of(output), Pool)
@@ -129,13 +144,19 @@ class Observer:
             if candidate:
                 self._classify(name, module, pool, source, kept, output if result is None else result, alone)
             if output.ndim > 2:
-                self._records.append(Record(name, module, kept, version(kept)))
+                self._record(name, module, kept)
             return result
 
         return hook
 
-    def conclude(self, model: nn.Module, output: Any) -> Anatomy:
-        """The anatomy, its heads verified."""
+    def conclude(self, model: nn.Module, output: Any, score: Callable[[Any], Tensor] | None = None) -> Anatomy:
+        """The anatomy, its heads verified.
+
+        Args:
+            model: The model.
+            output: What it returned.
+            score: Gives what is explained, which decides where to tap tokens unless told.
+        """
         logits = find_logits(output)
         leaves = pytree.tree_leaves(output)
         if logits is not None and all(leaf is not logits for leaf in leaves):
@@ -150,11 +171,14 @@ class Observer:
                 main, why = head, reason
         if logits is None and len(heads) == 1:
             main = next(iter(heads.values()))
-        layers = tuple(read_layers(self._records, self._counts))
-        default = None if main is None else (main.tap, main.channel_axis)
-        last = last_layer(self._records, layers)
-        if default is None and last is not None:
-            default = Tap(last[0].name, "output"), last[0].channel_axis
+        layers = tuple(read_layers(self._records, self._counts, grid=self.tokens.grid))
+        pooled = None if main is None else self._pooled[main.tap]
+        default = None if main is None or pooled is None else (main.tap, pooled)
+        last = last_layer(self._records, layers) if default is None else None
+        if default is None and last is None and score is not None:
+            last = last_that_counts(self._records, layers, score(output).sum(), list(model.parameters()))
+        if last is not None:
+            default = Tap(last[0].name, "output"), last[0].layout
             self.tensors[default[0]] = last[1]
         modules = tuple(ref(module) for module in unwrap(model).modules())
         return Anatomy(layers, heads, None if main is None else main.name, why, default, modules)
@@ -166,6 +190,10 @@ class Observer:
         self._records.clear()
         self._stack.clear()
         self.watch.forget()
+        self.tokens.forget()
+
+    def _record(self, name: str, module: nn.Module, tensor: Tensor) -> None:
+        self._records.append(Record(name, module, tensor, version(tensor), self.tokens.axes_of(tensor)))
 
     def _classify(
         self, name: str, module: nn.Module, pool: Pool, pooled: Tensor, output: Tensor, tagged: Tensor, alone: bool
@@ -197,6 +225,9 @@ class Observer:
         else:
             return None
         self._taps[id(pool)] = tap
+        self._pooled[tap] = layout_of_tensor(
+            tuple(pool.source.shape), self.tokens.axes_of(pool.source), pool.channel_axis, grid=self.tokens.grid
+        )
         copy = as_leaf(pool.source) if self.leaf else None
         self.tensors[tap] = pool.source if copy is None else copy
         return None if copy is None else copy.clone()
@@ -228,23 +259,29 @@ class Observer:
 
 
 @contextmanager
-def observing(model: nn.Module, *, leaf: bool) -> Iterator[Observer]:
+def observing(model: nn.Module, inputs: Any, observer: Observer) -> Iterator[Observer]:
     """Watch whatever call of ``model`` happens inside the block; compiled parts of it are left alone.
 
     What was seen stays after the block, until :meth:`Observer.release`.
+
+    Args:
+        model: The model.
+        inputs: What it will be called with.
+        observer: Does it.
 
     Raises:
         ValueError: The model itself is compiled, where hooks do not fire reliably.
     """
     refuse_compiled(model, "", "The model's layers")
-    observer = Observer(leaf)
     with ExitStack() as stack:
         for name, module in named_layers(model, compiled=False):
             if isinstance(module, nn.Linear) and is_sharded(module):
                 observer.sharded.add(name)
             stack.callback(module.register_forward_pre_hook(observer.enter(name), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(observer.leave(name)).remove)
+        stack.enter_context(observer.tokens)
         stack.enter_context(observer.watch)
+        observer.tokens.start(inputs)
         try:
             yield observer
         except BaseException:

@@ -23,6 +23,7 @@ from saliency_losses.extractors.captum_support import keep_graph, support_of
 from saliency_losses.extractors.channels import Reduce, check_reduce, reduce_channels
 from saliency_losses.extractors.gradient import half_scale, refuse_obstacles
 from saliency_losses.extractors.inputs import pick_input
+from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, pinned, scores
@@ -196,11 +197,12 @@ class _Scored(nn.Module):
                 output = (self._run or call_model)(self.model, inputs)
                 activation = None
             else:
-                output, activation, axis, _ = probe(self.model, inputs, self._run, extractor.layer, leaf=True)
-                if axis != 1:
+                tapped = probe(self.model, inputs, self._run, [extractor.layer], double_backward=self.keep)
+                output, (activation,), (layout,) = tapped[:3]
+                if layout != Layout():
                     raise ValueError(
-                        f"Captum takes axis 1 for the channels, but layer {extractor.layer!r} has them at axis {axis}. "
-                        "Use extractor='grad_cam', which knows that layout."
+                        f"Captum takes axis 1 for the channels, but layer {extractor.layer!r} has them elsewhere. Use "
+                        "extractor='grad_cam', which knows that layout."
                     )
         if self.context is None:
             self.output = output

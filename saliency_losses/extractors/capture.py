@@ -1,19 +1,30 @@
 """Tapping one tensor of a model during one call; every hook is gone when the call is over."""
 
 import itertools
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.base import own_leaf
 from saliency_losses.extractors.modules import compiled_on_the_way, find_module
 from saliency_losses.extractors.pooling import Pool, PoolWatch
 
-__all__ = ["Captured", "Tap", "as_leaf", "capture", "check_on_graph", "first_argument", "refuse_compiled"]
+__all__ = [
+    "Captured",
+    "Tap",
+    "as_leaf",
+    "capture",
+    "check_on_graph",
+    "entering",
+    "first_argument",
+    "first_tensor",
+    "refuse_compiled",
+]
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,23 @@ def first_argument(args: Any, kwargs: dict[str, Any]) -> Any:
     return args[0] if args else next(iter(kwargs.values()), None)
 
 
+def first_tensor(output: Any) -> tuple[Tensor | None, Callable[[Tensor], Any]]:
+    """The tensor that a module returned, alone or first of several, and what puts another in its place.
+
+    Example:
+        >>> tensor, rebuild = first_tensor((torch.zeros(2), None))
+        >>> rebuild(tensor + 1)
+        (tensor([1., 1.]), None)
+    """
+    if isinstance(output, Tensor):
+        return output, lambda tensor: tensor
+    several = isinstance(output, (tuple, list)) or (isinstance(output, Mapping) and type(output) is not dict)
+    leaves, spec = pytree.tree_flatten(output) if several else ([], None)
+    if spec is None or not leaves or not isinstance(leaves[0], Tensor):
+        return None, lambda _: output
+    return leaves[0], lambda tensor: pytree.tree_unflatten([tensor, *leaves[1:]], spec)
+
+
 def check_on_graph(tensor: Tensor, tap: Tap) -> None:
     """Raise where scores cannot be differentiated with respect to the tensor although gradients are on.
 
@@ -102,17 +130,29 @@ def check_on_graph(tensor: Tensor, tap: Tap) -> None:
         )
 
 
+def entering(stack: ExitStack, above: AbstractContextManager[Any] | None) -> Callable[[], None]:
+    """A function that at its first call enters ``above``, which the stack leaves."""
+    waiting = [] if above is None else [above]
+
+    def enter() -> None:
+        if waiting:
+            stack.enter_context(waiting.pop())
+
+    return enter
+
+
 @contextmanager
-def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
+def capture(model: nn.Module, tap: Tap, *, leaf: bool, reached: Callable[[], None] | None = None) -> Iterator[Captured]:
     """Capture the tapped tensor of whatever call of ``model`` happens inside the block.
 
     A tapped output is kept as it was returned and the model goes on with a copy, so that an in-place ReLU behind
-    the layer changes nothing.
+    the layer changes nothing. Of several outputs the first is tapped.
 
     Args:
         model: The model, in whatever wrappers.
         tap: What to capture.
         leaf: Whether the tensor must be differentiable with respect to, even below frozen parameters.
+        reached: Called when the tensor is captured, before the model goes on.
 
     Raises:
         ValueError: The layer does not exist, or lies in a compiled module, where hooks do not fire reliably.
@@ -128,13 +168,18 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
     def keep(tensor: Any) -> Tensor | None:
         replacement = as_leaf(tensor) if leaf else None
         captured.put(tensor if replacement is None else replacement)
+        if reached is not None:
+            reached()
         return None if replacement is None else replacement.clone()
 
     def output_hook(_: nn.Module, args: Any, output: Any) -> Any:
         if not its_turn():
             return None
-        copy = keep(output)
-        return output.clone() if copy is None and isinstance(output, Tensor) else copy
+        tensor, rebuild = first_tensor(output)
+        copy = keep(output if tensor is None else tensor)
+        if tensor is None:
+            return None
+        return rebuild(tensor.clone() if copy is None else copy)
 
     def input_hook(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         copy = keep(first_argument(args, kwargs)) if its_turn() else None

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from saliency_losses.extractors.activations import ActivationExtractor, Fuse, Layers, Reshape
+from saliency_losses.extractors.activations import ActivationExtractor, Fuse, Layers
 from saliency_losses.extractors.base import EXTRACTORS
+from saliency_losses.extractors.layout import Reshape
 from saliency_losses.extractors.reciprocal import reciprocal
 
 __all__ = ["EigenCAM", "eigen_cam"]

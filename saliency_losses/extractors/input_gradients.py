@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from saliency_losses.extractors.attention_kernel import math_attention
 from saliency_losses.extractors.base import (
     EXTRACTORS,
     Explanation,
@@ -29,7 +29,7 @@ __all__ = ["InputGradientExtractor", "twice_differentiable"]
 
 def twice_differentiable(needed: bool) -> AbstractContextManager[Any]:
     """Attention by a kernel that can be differentiated twice, where that is needed."""
-    return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
+    return math_attention() if needed else nullcontext()
 
 
 class InputGradientExtractor(SaliencyExtractor, ABC):

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from saliency_losses.extractors.axes import Axes, has_positions, layout_of
+from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.pooling import version
 
-__all__ = ["Layer", "Record", "last_layer", "read_layers"]
+__all__ = ["Layer", "Record", "last_layer", "layout_of_tensor", "read_layers"]
 
 # These only move or drop what another layer computed, so a map of them is better taken one layer before.
 _LAYOUT_ONLY = (
@@ -45,35 +47,42 @@ class Layer(NamedTuple):
     Attributes:
         name: Dotted, as extractors take it.
         shape: Of its output.
-        channel_axis: Which axis holds channels: 1 for convolutions, the last one for tokens.
+        layout: How that is read as a map.
     """
 
     name: str
     shape: tuple[int, ...]
-    channel_axis: int
+    layout: Layout
+
+    @property
+    def channel_axis(self) -> int:
+        """Which axis holds channels: 1 for convolutions, the last one for tokens."""
+        return self.layout.channel_axis
 
     @property
     def positions(self) -> tuple[int, ...]:
         """The shape of a map of this layer."""
-        return _without(self.shape, self.channel_axis)
+        return self.layout.positions(self.shape)
 
 
 @dataclass(eq=False)
 class Record:
-    """One call of a module that returned a tensor with more than two axes.
+    """One call of a module that returned a tensor with more than two axes, alone or as the first of several.
 
     Attributes:
         name: Of the module.
         module: The module.
         tensor: What it returned.
         version: How often that had been changed in place when it was returned.
-        axis: Where its channels are; ``None`` if nothing tells.
+        axes: What its axes stand for, followed from the image on; ``None`` if they could not be followed.
+        axis: Where its channels are, judged by modules; ``None`` if nothing tells.
     """
 
     name: str
     module: nn.Module
     tensor: Tensor
     version: int
+    axes: Axes | None = None
     axis: int | None = None
 
     @property
@@ -82,30 +91,49 @@ class Record:
         return tuple(self.tensor.shape)
 
 
-def read_layers(records: list[Record], calls: dict[str, int]) -> Iterator[Layer]:
-    """The layers called once of which something tells where the channels are, in the order in which they finished.
+def read_layers(records: list[Record], calls: dict[str, int], *, grid: bool) -> Iterator[Layer]:
+    """The layers called once whose outputs can be read as maps, in the order in which they finished.
 
     Args:
         records: Of all calls, in order; their ``axis`` is filled in.
         calls: How often each module was called.
+        grid: Whether there was a grid of several axes, so that tokens that could not be followed may belong to one.
     """
     for number, record in enumerate(records):
         record.axis = _channel_axis(records[:number], record)
-        if record.axis is not None and calls[record.name] == 1:
-            yield Layer(record.name, record.shape, record.axis)
+        layout = layout_of_tensor(record.shape, record.axes, record.axis, grid=grid)
+        if layout is not None and calls[record.name] == 1:
+            yield Layer(record.name, record.shape, layout)
+
+
+def layout_of_tensor(shape: tuple[int, ...], axes: Axes | None, axis: int | None, *, grid: bool) -> Layout | None:
+    """The layout that the followed axes show, else what modules tell of the channels; ``None`` if that is too little.
+
+    Args:
+        shape: Of the tensor.
+        axes: What is known of its axes.
+        axis: Where its channels are, judged by modules.
+        grid: See :func:`read_layers`.
+    """
+    if axes is not None and has_positions(axes):
+        return layout_of(axes)
+    if axis is None or (grid and len(shape) == 3):
+        return None
+    return Layout(axis)
 
 
 def last_layer(records: list[Record], layers: tuple[Layer, ...]) -> tuple[Layer, Tensor] | None:
     """The last layer that computes channels at several positions, unless tokens follow, and its output."""
-    by_name = {record.name: record for record in records}
-    for layer in reversed(layers):
-        record = by_name[layer.name]
-        if isinstance(record.module, _LAYOUT_ONLY) or layer.shape[layer.channel_axis] == 1:
+    by_name = {layer.name: layer for layer in layers}
+    for record in reversed(records):
+        if isinstance(record.module, _LAYOUT_ONLY):
             continue
-        if set(layer.positions) == {1}:
-            continue
-        if len(layer.shape) == 3 and layer.channel_axis == 2:
+        layer = by_name.get(record.name)
+        tokens = len(record.shape) == 3 and (record.axis == 2 if layer is None else layer.channel_axis == 2)
+        if tokens or (layer is not None and layer.layout.tokens is not None):
             return None
+        if layer is None or layer.shape[layer.channel_axis] == 1 or set(layer.positions) == {1}:
+            continue
         if version(record.tensor) == record.version:
             return layer, record.tensor
     return None

@@ -9,17 +9,18 @@ from saliency_losses.registry import nearest
 
 __all__ = ["check_layer", "compiled_on_the_way", "find_module", "is_compiled", "named_layers", "unwrap"]
 
-_WRAPPERS = ("_orig_mod", "module")
+_WRAPPERS: tuple[str, ...] = ("_orig_mod", "module")
+_ADAPTER_WRAPPERS = ("base_model", "model")
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel, DataParallel, AveragedModel and ``torch.compile``'s wrapper."""
+    """The model inside the wrappers of data parallelism, weight averaging, PEFT and ``torch.compile``."""
     inner = _inside(model)
     return model if inner is None else unwrap(inner)
 
 
 def named_layers(model: nn.Module, *, compiled: bool = True) -> Iterator[tuple[str, nn.Module]]:
-    """Every module below ``model``, named as in the bare model: without ``module.`` and ``_orig_mod.``.
+    """Every module below ``model``, named as in the bare model: without what wrappers put in front.
 
     Args:
         model: The model.
@@ -75,19 +76,26 @@ def compiled_on_the_way(model: nn.Module, name: str = "") -> str | None:
 def _inside(module: nn.Module) -> nn.Module | None:
     if isinstance(module, (nn.parallel.DistributedDataParallel, nn.DataParallel, AveragedModel)):
         return module._modules["module"]
+    if _holds_adapters(module):
+        return next((module._modules[name] for name in _ADAPTER_WRAPPERS if name in module._modules), None)
     return module._modules.get("_orig_mod")
+
+
+def _holds_adapters(module: nn.Module) -> bool:
+    return any(kind.__module__.partition(".")[0] == "peft" for kind in type(module).__mro__)
 
 
 def _way(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Path and module, from the model down to the layer, wrappers on the way included."""
-    path, module, parts = "", model, name.split(".") if name else []
+    path, module, parts, prefixes = "", model, name.split(".") if name else [], _WRAPPERS
     while True:
         yield path, module
         inner = _inside(module)
         if inner is not None:
+            prefixes = (*_WRAPPERS, *_ADAPTER_WRAPPERS) if _holds_adapters(module) else prefixes
             module = inner
             continue
-        while parts and parts[0] in _WRAPPERS and parts[0] not in module._modules:
+        while parts and parts[0] in prefixes and parts[0] not in module._modules:
             parts.pop(0)
         if not parts:
             return

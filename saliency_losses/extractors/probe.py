@@ -3,20 +3,21 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from saliency_losses.extractors.anatomy import Anatomy, observing
+from saliency_losses.extractors.anatomy import Anatomy, Observer, observing
+from saliency_losses.extractors.attention_kernel import attention_setting
 from saliency_losses.extractors.base import Run, call_model
-from saliency_losses.extractors.capture import Tap, capture, check_on_graph
+from saliency_losses.extractors.capture import Captured, Tap, capture, check_on_graph, entering
 from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, pooled_call
 from saliency_losses.extractors.identity import why_not_this_call
 from saliency_losses.extractors.layers import Layer
-from saliency_losses.extractors.layout import Layout
+from saliency_losses.extractors.layout import Layout, Reshape, layout_from, square_tokens
+from saliency_losses.extractors.memory import remember, remembered
 from saliency_losses.extractors.modules import find_module, unwrap
 from saliency_losses.extractors.score import find_logits
 
@@ -28,14 +29,16 @@ class Tapped(NamedTuple):
 
     Attributes:
         output: Of the model.
-        tensor: The tapped one.
-        channel_axis: Where its channels are; ``None`` if nothing tells.
+        tensors: The tapped ones, in the order of the layers.
+        layouts: How each is read as a map.
+        names: What each is, for errors.
         first: Whether it was the first that was seen of the model.
     """
 
     output: Any
-    tensor: Tensor
-    channel_axis: int | None
+    tensors: tuple[Tensor, ...]
+    layouts: tuple[Layout, ...]
+    names: tuple[str, ...]
     first: bool
 
 
@@ -49,80 +52,72 @@ class Classified(NamedTuple):
 
 _CHECKED_CALLS = 10
 
-# By model and mode: a model may take another way in training than in evaluation.
-_KNOWN: "WeakKeyDictionary[nn.Module, dict[bool, Anatomy]]" = WeakKeyDictionary()
 
-
-def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, leaf: bool) -> Tapped:
-    """Call the model once and capture the output of ``layer``, or what Grad-CAM taps by default.
-
-    The first call of a model also takes down its anatomy, from hooks on all modules; later calls hook one.
-
-    Args:
-        model: In whatever wrappers.
-        inputs: For the model.
-        run: Calls the model; :func:`call_model` by default.
-        layer: A dotted name, or ``None`` for the default.
-        leaf: See :func:`capture`.
-
-    Raises:
-        ValueError: There is no such layer or no default, or the layer runs without gradients although they are on.
-    """
-    run = run or call_model
-    anatomy = _remembered(model)
-    if anatomy is not None and layer is not None and anatomy.layer(model, layer) is None:
-        anatomy = None
-    first = anatomy is None
-    if anatomy is None:
-        tap = None if layer is None else Tap(layer, "output")
-        with ExitStack() as stack:
-            captured = None if tap is None else stack.enter_context(capture(model, tap, leaf=leaf))
-            observer = stack.enter_context(observing(model, leaf=leaf))
-            output = run(model, inputs)
-        try:
-            anatomy = _remember(model, observer.conclude(model, output))
-            tap = tap or _default(anatomy)[0]
-            tensor = observer.tensors[tap] if captured is None else captured.tensor
-        finally:
-            observer.release()
-    else:
-        tap = _default(anatomy)[0] if layer is None else Tap(layer, "output")
-        with capture(model, tap, leaf=leaf) as captured:
-            output = run(model, inputs)
-        tensor = captured.tensor
-    if leaf:
-        check_on_graph(tensor, tap)
-    if layer is None:
-        return Tapped(output, tensor, _default(anatomy)[1], first)
-    known = anatomy.layer(model, layer)
-    return Tapped(output, tensor, known.channel_axis if known else None, first)
-
-
-class TappedLayers(NamedTuple):
-    """One forward pass: the output, and of each layer the tensor, how to read it, and what to call it in errors."""
-
-    output: Any
-    tensors: tuple[Tensor, ...]
-    layouts: tuple[Layout, ...]
-    names: tuple[str, ...]
-    first: bool
-
-
-def probe_layers(
+def probe(
     model: nn.Module,
     inputs: Any,
     run: Run | None,
     layers: Sequence[str | None],
     *,
-    leaf: bool,
-    reshape: Callable[[Tensor], Tensor] | None = None,
-) -> TappedLayers:
-    """As :func:`probe`, with how to read the layer."""
-    (layer,) = layers
-    tapped = probe(model, inputs, run, layer, leaf=leaf)
-    name = f"layer {layer!r}" if layer else "the layer that was chosen"
-    layout = Layout(tapped.channel_axis, reshape, layer)
-    return TappedLayers(tapped.output, (tapped.tensor,), (layout,), (name,), tapped.first)
+    score: Callable[[Any], Tensor] | None = None,
+    reshape: Reshape = None,
+    double_backward: bool = False,
+    above: AbstractContextManager[Any] | None = None,
+) -> Tapped:
+    """Call the model once and capture the outputs of ``layers``, differentiable with respect to, even if it is frozen.
+
+    The first call of a model also takes down its anatomy, from hooks on all modules; later calls hook the layers alone.
+    Where tokens are read as maps, so does the first call with inputs of another size.
+
+    Args:
+        model: In whatever wrappers.
+        inputs: For the model.
+        run: Calls the model; :func:`call_model` by default.
+        layers: Dotted names, or ``None`` for the default.
+        score: Maps the output to (B,) or (B, K); decides where tokens are tapped by default.
+        reshape: How to read the outputs; see :data:`~saliency_losses.extractors.layout.Reshape`.
+        double_backward: From the first tapped tensor on, compute attention such that it can be differentiated twice.
+        above: A context that the model is in from the first tapped tensor on; on the first call without a layer, all
+            the time.
+
+    Raises:
+        ValueError: There is no such layer or no default, it runs without gradients although they are on, or nothing
+            tells how to read it.
+    """
+    run, told = run or call_model, layout_from(reshape)
+    anatomy = remembered(model, inputs)
+    if anatomy is not None and not all(_is_known(anatomy, model, layer, told) for layer in layers):
+        anatomy = None
+    first, observer = anatomy is None, Observer(leaf=True)
+    taps = {layer: Tap(layer, "output") if layer is not None else _default_tap(anatomy) for layer in layers}
+    with ExitStack() as stack:
+        choose_math = stack.enter_context(attention_setting())
+        enter = entering(stack, above)
+
+        def reached() -> None:
+            enter()
+            if double_backward:
+                choose_math()
+
+        captured = {
+            layer: stack.enter_context(capture(model, tap, leaf=True, reached=reached))
+            for layer, tap in taps.items()
+            if tap is not None
+        }
+        if anatomy is None:
+            if None in layers:
+                reached()
+            stack.enter_context(observing(model, inputs, observer))
+        output = run(model, inputs)
+    try:
+        if anatomy is None:
+            anatomy = remember(model, inputs, observer.conclude(model, output, score if None in layers else None))
+        seen = observer.tensors
+        found = [_found(model, anatomy, seen, captured.get(layer), layer, reshape) for layer in layers]
+    finally:
+        observer.release()
+    tensors, layouts, names = (tuple(column) for column in zip(*found, strict=True))
+    return Tapped(output, tensors, layouts, names, first)
 
 
 def probe_head(
@@ -145,12 +140,12 @@ def probe_head(
         ValueError: There is no head, or in this call it did not give the logits.
     """
     run = run or call_model
-    anatomy = _remembered(model)
+    anatomy = remembered(model, inputs)
     if anatomy is None or (name is not None and name not in anatomy.heads):
-        with _parametrised_once(model), observing(model, leaf=leaf) as observer:
+        with _parametrised_once(model), observing(model, inputs, Observer(leaf)) as observer:
             output = run(model, inputs)
         try:
-            anatomy = _remember(model, observer.conclude(model, output))
+            anatomy = remember(model, inputs, observer.conclude(model, output))
             head = choose(anatomy)
             return Classified(output, head, observer.calls[head.name])
         finally:
@@ -201,7 +196,11 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
     try:
         for module, _ in modes:
             module.training = False
-        with torch.random.fork_rng(devices), torch.no_grad(), observing(model, leaf=False) as observer:
+        with (
+            torch.random.fork_rng(devices),
+            torch.no_grad(),
+            observing(model, images, Observer(leaf=False)) as observer,
+        ):
             output = (forward or call_model)(model, images)
             layers = observer.conclude(model, output).spatial()
             observer.release()
@@ -224,25 +223,53 @@ def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Te
     return features.device.type == "cpu" or hooked or anatomy.checked[key] <= _CHECKED_CALLS
 
 
-def _default(anatomy: Anatomy) -> tuple[Tap, int]:
+def _is_known(anatomy: Anatomy, model: nn.Module, layer: str | None, told: Layout | None) -> bool:
+    if layer is None:
+        return anatomy.default is not None
+    return told is not None or anatomy.layer(model, layer) is not None
+
+
+def _default_tap(anatomy: Anatomy | None) -> Tap | None:
+    return None if anatomy is None else _default(anatomy)[0]
+
+
+def _default(anatomy: Anatomy) -> tuple[Tap, Layout]:
     if anatomy.default is not None:
         return anatomy.default
     raise ValueError(
-        "grad_cam found no layer to take by default: the last ones hold tokens, are changed in place, or there is none "
-        f"with positions. {anatomy.instead()}"
+        "Gradient methods found no layer to take by default: the last ones hold tokens that could not be followed back "
+        "to the image or do not count for the score, or are changed in place, or there is none with positions. "
+        f"{anatomy.instead()}"
     )
 
 
-def _remember(model: nn.Module, anatomy: Anatomy) -> Anatomy:
-    """The anatomy, with the heads that earlier calls found in the same modules."""
-    known = _remembered(model)
-    if known is not None:
-        anatomy.heads.update({name: head for name, head in known.heads.items() if name not in anatomy.heads})
-    _KNOWN.setdefault(unwrap(model), {})[model.training] = anatomy
-    return anatomy
-
-
-def _remembered(model: nn.Module) -> Anatomy | None:
-    """The anatomy in the model's present mode, unless modules were replaced since."""
-    anatomy = _KNOWN.get(unwrap(model), {}).get(model.training)
-    return anatomy if anatomy is not None and anatomy.fits(model) else None
+def _found(
+    model: nn.Module,
+    anatomy: Anatomy,
+    seen: dict[Tap, Tensor],
+    captured: Captured | None,
+    layer: str | None,
+    reshape: Reshape,
+) -> tuple[Tensor, Layout, str]:
+    """The tapped tensor, how it is read, and what it is, for errors."""
+    tap, layout = _default(anatomy) if layer is None else (Tap(layer, "output"), None)
+    name = f"the layer taken by default, {tap}," if layer is None else f"layer {tap}"
+    tensor = captured.tensor if captured is not None else seen[tap]
+    check_on_graph(tensor, tap)
+    known = None if layer is None else anatomy.layer(model, layer)
+    told = layout_from(reshape)
+    layout = told or (layout if known is None else known.layout)
+    if tensor.ndim < 3 and (told is None or told.function is None):
+        raise ValueError(
+            f"{name[0].upper()}{name[1:]} gives shape {tuple(tensor.shape)}, expected (B, C, *positions); choose a "
+            "layer with positions (list_layers(model, images))."
+        )
+    if layout is None and reshape == "tokens":
+        layout = square_tokens(tuple(tensor.shape), name)
+    if layout is None:
+        raise ValueError(
+            f"Nothing tells where the channels of {name} are, or how its tokens form a grid; its output has shape "
+            f"{tuple(tensor.shape)}. Say so by reshape=: 'channels_first', 'channels_last', the grid of its last "
+            "tokens such as (14, 14), or a callable to (B, C, *positions), the batch first."
+        )
+    return tensor, layout, name
