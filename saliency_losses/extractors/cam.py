@@ -67,6 +67,7 @@ class CAM(SaliencyExtractor):
         self.layer = check_layer(layer)
         self.head = head
         self.order = 1 if is_linear(score) else 2
+        self.compiles = is_linear(score) and layer is None
 
     def forward(
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None

@@ -1,8 +1,8 @@
 """Tapping one tensor of a model during one call; every hook is gone when the call is over."""
 
 import itertools
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from saliency_losses.extractors.base import own_leaf
 from saliency_losses.extractors.modules import compiled_on_the_way, find_module
 from saliency_losses.extractors.pooling import Pool, PoolWatch
 
-__all__ = ["Captured", "Tap", "as_leaf", "capture", "check_on_graph", "first_argument", "refuse_compiled"]
+__all__ = ["Captured", "Tap", "as_leaf", "capture", "check_on_graph", "entering", "first_argument", "refuse_compiled"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,19 @@ def check_on_graph(tensor: Tensor, tap: Tap) -> None:
         )
 
 
+def entering(stack: ExitStack, above: AbstractContextManager[Any] | None) -> Callable[[], None]:
+    """A function that at its first call enters ``above``, which the stack leaves."""
+    waiting = [] if above is None else [above]
+
+    def enter() -> None:
+        if waiting:
+            stack.enter_context(waiting.pop())
+
+    return enter
+
+
 @contextmanager
-def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
+def capture(model: nn.Module, tap: Tap, *, leaf: bool, reached: Callable[[], None] | None = None) -> Iterator[Captured]:
     """Capture the tapped tensor of whatever call of ``model`` happens inside the block.
 
     A tapped output is kept as it was returned and the model goes on with a copy, so that an in-place ReLU behind
@@ -113,6 +124,7 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
         model: The model, in whatever wrappers.
         tap: What to capture.
         leaf: Whether the tensor must be differentiable with respect to, even below frozen parameters.
+        reached: Called when the tensor is captured, before the model goes on.
 
     Raises:
         ValueError: The layer does not exist, or lies in a compiled module, where hooks do not fire reliably.
@@ -128,6 +140,8 @@ def capture(model: nn.Module, tap: Tap, *, leaf: bool) -> Iterator[Captured]:
     def keep(tensor: Any) -> Tensor | None:
         replacement = as_leaf(tensor) if leaf else None
         captured.put(tensor if replacement is None else replacement)
+        if reached is not None:
+            reached()
         return None if replacement is None else replacement.clone()
 
     def output_hook(_: nn.Module, args: Any, output: Any) -> Any:

@@ -18,6 +18,7 @@ from saliency_losses.extractors.base import (
     own_leaf,
 )
 from saliency_losses.extractors.gradient import gradient
+from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import Score, check_score, scores
 
 __all__ = ["InputGradient", "Reduce", "check_reduce", "pick_input", "reduce_channels"]
@@ -93,6 +94,7 @@ class InputGradient(SaliencyExtractor):
     """
 
     order = 2
+    compiles = True
 
     def __init__(self, *, reduce: Reduce = "abs_max", score: Score = "true", input: int | str | None = None) -> None:
         super().__init__()
@@ -104,6 +106,12 @@ class InputGradient(SaliencyExtractor):
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
     ) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
+        if isinstance(run, TappingRun) and run.traced:
+            pixels, rebuild = pick_input(inputs, self.input, leaf=False)
+            output, _, score, (grad,) = run.differentiate_input(
+                model, pixels, rebuild, lambda output: scores(self.score, output, classes)
+            )
+            return Explanation(output, reduce_channels(grad, self.reduce, score.ndim))
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
@@ -115,12 +123,15 @@ class InputGradient(SaliencyExtractor):
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
 
 
-def pick_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Callable[[Tensor], Any]]:
+def pick_input(
+    inputs: Any, which: int | str | None = None, *, leaf: bool = True
+) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """The input to explain, as a tensor to differentiate with respect to, and what puts one back among the inputs.
 
     Args:
         inputs: A tensor, or a pytree of tensors.
         which: Position or keyword of the input; by default the only floating-point tensor.
+        leaf: Whether it must be on the graph.
 
     Raises:
         ValueError: There is no such input, or not exactly one to choose from.
@@ -140,7 +151,9 @@ def pick_input(inputs: Any, which: int | str | None = None) -> tuple[Tensor, Cal
             "it by position or keyword: InputGradient(input=...)."
         )
     number = fitting[0]
-    pixels = leaves[number] if leaves[number].requires_grad else own_leaf(leaves[number])
+    pixels = leaves[number]
+    if leaf and not pixels.requires_grad:
+        pixels = own_leaf(pixels)
 
     def rebuild(tensor: Tensor) -> Any:
         return pytree.tree_unflatten([*leaves[:number], tensor, *leaves[number + 1 :]], layout)

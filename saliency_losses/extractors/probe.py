@@ -12,15 +12,28 @@ from torch.utils import _pytree as pytree
 
 from saliency_losses.extractors.anatomy import Anatomy, observing
 from saliency_losses.extractors.base import Run, call_model
-from saliency_losses.extractors.capture import Tap, capture, check_on_graph
+from saliency_losses.extractors.capture import Tap, capture, check_on_graph, entering
 from saliency_losses.extractors.head import Head, HeadCall, capture_head, has_hooks, pooled_call
 from saliency_losses.extractors.identity import why_not_this_call
 from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module, unwrap
+from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import find_logits
 
-__all__ = ["Classified", "Tapped", "list_layers", "probe", "probe_head"]
+__all__ = [
+    "Classified",
+    "Tapped",
+    "TappedLayers",
+    "check_call",
+    "gives_logits",
+    "list_layers",
+    "parametrised",
+    "probe",
+    "probe_head",
+    "probe_layers",
+    "tap_of",
+]
 
 
 class Tapped(NamedTuple):
@@ -53,7 +66,15 @@ _CHECKED_CALLS = 10
 _KNOWN: "WeakKeyDictionary[nn.Module, dict[bool, Anatomy]]" = WeakKeyDictionary()
 
 
-def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, leaf: bool) -> Tapped:
+def probe(
+    model: nn.Module,
+    inputs: Any,
+    run: Run | None,
+    layer: str | None,
+    *,
+    leaf: bool,
+    above: AbstractContextManager[Any] | None = None,
+) -> Tapped:
     """Call the model once and capture the output of ``layer``, or what Grad-CAM taps by default.
 
     The first call of a model also takes down its anatomy, from hooks on all modules; later calls hook one.
@@ -64,6 +85,7 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
         run: Calls the model; :func:`call_model` by default.
         layer: A dotted name, or ``None`` for the default.
         leaf: See :func:`capture`.
+        above: A context that the model is in from the layer on; on the first call without a layer, all the time.
 
     Raises:
         ValueError: There is no such layer or no default, or the layer runs without gradients although they are on.
@@ -76,7 +98,10 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
     if anatomy is None:
         tap = None if layer is None else Tap(layer, "output")
         with ExitStack() as stack:
-            captured = None if tap is None else stack.enter_context(capture(model, tap, leaf=leaf))
+            enter = entering(stack, above)
+            captured = None if tap is None else stack.enter_context(capture(model, tap, leaf=leaf, reached=enter))
+            if captured is None:
+                enter()
             observer = stack.enter_context(observing(model, leaf=leaf))
             output = run(model, inputs)
         try:
@@ -87,7 +112,8 @@ def probe(model: nn.Module, inputs: Any, run: Run | None, layer: str | None, *, 
             observer.release()
     else:
         tap = _default(anatomy)[0] if layer is None else Tap(layer, "output")
-        with capture(model, tap, leaf=leaf) as captured:
+        with ExitStack() as stack:
+            captured = stack.enter_context(capture(model, tap, leaf=leaf, reached=entering(stack, above)))
             output = run(model, inputs)
         tensor = captured.tensor
     if leaf:
@@ -116,10 +142,14 @@ def probe_layers(
     *,
     leaf: bool,
     reshape: Callable[[Tensor], Tensor] | None = None,
+    above: AbstractContextManager[Any] | None = None,
 ) -> TappedLayers:
-    """As :func:`probe`, with how to read the layer."""
+    """As :func:`probe`, with how to read the layer; ``above`` is entered once the layer is reached."""
+    if isinstance(run, TappingRun):
+        prepared: TappedLayers = run.layers(model, inputs, layers, leaf=leaf, reshape=reshape, above=above)
+        return prepared
     (layer,) = layers
-    tapped = probe(model, inputs, run, layer, leaf=leaf)
+    tapped = probe(model, inputs, run, layer, leaf=leaf, above=above)
     name = f"layer {layer!r}" if layer else "the layer that was chosen"
     layout = Layout(tapped.channel_axis, reshape, layer)
     return TappedLayers(tapped.output, (tapped.tensor,), (layout,), (name,), tapped.first)
@@ -144,6 +174,9 @@ def probe_head(
     Raises:
         ValueError: There is no head, or in this call it did not give the logits.
     """
+    if isinstance(run, TappingRun):
+        prepared: Classified = run.head(model, inputs, choose, name, leaf=leaf)
+        return prepared
     run = run or call_model
     anatomy = _remembered(model)
     if anatomy is None or (name is not None and name not in anatomy.heads):
@@ -165,15 +198,45 @@ def probe_head(
     logits = find_logits(output) if head.name == anatomy.main else None
     if head.classifier is None:
         calls.append(pooled_call(features, head.channel_axis, logits))
-    why = None if calls else f"its classifier {head.name!r} was not called this time"
-    if calls and _worth_checking(model, anatomy, head, features):
-        why = why_not_this_call(calls[0], logits, dropout=head.dropout)
-    if why is not None:
+    values = _worth_checking(model, anatomy, head, features)
+    return Classified(output, head, check_call(head, calls[0] if calls else None, logits, values=values))
+
+
+def check_call(head: Head, call: HeadCall | None, logits: Tensor | None, *, values: bool) -> HeadCall:
+    """The call itself, if it is what CAM stands on.
+
+    Args:
+        head: The classifier.
+        call: What it did; ``None`` if it was not called.
+        logits: What the model returned, or ``None`` if another output was chosen.
+        values: Whether to look at numbers, which makes a device wait.
+
+    Raises:
+        ValueError: The head was not called, or did not give the logits.
+    """
+    why = None if call is not None else f"its classifier {head.name!r} was not called this time"
+    if call is not None and values:
+        why = why_not_this_call(call, logits, dropout=head.dropout)
+    if call is None or why is not None:
         raise ValueError(
             f"CAM follows one way from pooling to logits, but in this call {why}. Name the classifier, CAM(head=...), "
             "with one loss for each, or use extractor='grad_cam' with a layer by name."
         )
-    return Classified(output, head, calls[0])
+    return call
+
+
+def gives_logits(model: nn.Module, head: Head) -> bool:
+    """Whether this head of a model that was probed gives the model's logits."""
+    anatomy = _remembered(model)
+    return anatomy is not None and anatomy.main == head.name
+
+
+def tap_of(model: nn.Module, layer: str | None) -> Tap:
+    """Where :func:`probe` taps this layer of a model that was probed."""
+    anatomy = _remembered(model)
+    if layer is None and anatomy is not None:
+        return _default(anatomy)[0]
+    return Tap(layer or "", "output")
 
 
 def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) -> list[Layer]:
@@ -211,10 +274,15 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
     return layers
 
 
+def parametrised(model: nn.Module) -> bool:
+    """Whether a linear layer's weight is computed by a parametrisation."""
+    linear = (module for module in unwrap(model).modules() if isinstance(module, nn.Linear))
+    return any(map(parametrize.is_parametrized, linear))
+
+
 def _parametrised_once(model: nn.Module) -> AbstractContextManager[Any]:
     """Where linear layers are parametrised: compute each weight once, so that reading it again changes nothing."""
-    linear = (module for module in unwrap(model).modules() if isinstance(module, nn.Linear))
-    return parametrize.cached() if any(map(parametrize.is_parametrized, linear)) else nullcontext()
+    return parametrize.cached() if parametrised(model) else nullcontext()
 
 
 def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Tensor) -> bool:

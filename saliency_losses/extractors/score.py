@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saliency_losses.extractors.values import looks_at_values
+
 __all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "scores"]
 
 _OF_PROBABILITIES = ("log_probability", "log_probabilities", "cross_entropy")
@@ -171,7 +173,7 @@ def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
     if classes.is_floating_point():
         if count == 1 and classes.shape in ((batch,), (batch, 1)):
             classes = classes.reshape(batch)
-            if classes.device.type == "cpu" and not bool(((classes >= 0) & (classes <= 1)).all()):
+            if looks_at_values(classes) and not bool(((classes >= 0) & (classes <= 1)).all()):
                 raise ValueError("Targets of a one-logit model must lie in [0, 1].")
             return classes
         if classes.shape == (batch, count) and count > 1:
@@ -184,7 +186,7 @@ def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
         raise TypeError("The explained classes are bool; use integers (.long()) or float weights (.float()).")
     if classes.ndim not in (1, 2) or classes.shape[0] != batch:
         raise ValueError(f"Expected class indices of shape ({batch},) or ({batch}, K), got {tuple(classes.shape)}.")
-    if classes.device.type == "cpu" and classes.numel():
+    if looks_at_values(classes) and classes.numel():
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or high >= kinds:
             raise ValueError(
