@@ -11,6 +11,9 @@ from saliency_losses.extractors.undisturbed import undisturbed
 
 __all__ = ["prepare"]
 
+# Older compilers do not trace what a step needs.
+_OLDEST = (2, 13)
+
 # By precision of the map: how far, relative to its largest value, the compiled way may be from the eager one.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
@@ -52,6 +55,10 @@ def _obstacle(
     """Why a step cannot be compiled, in words, or ``None``: the compiled way is gone once, and must agree."""
     extractor = prepared.extractor
     replaced = [name for name, was_replaced in changed.items() if was_replaced]
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST:
+        return (
+            f"compiling a whole step needs PyTorch {'.'.join(map(str, _OLDEST))} or newer, this is {torch.__version__}"
+        )
     if not extractor.compiles:
         return f"{extractor} cannot be traced into one graph"
     if replaced:

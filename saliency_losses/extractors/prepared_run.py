@@ -137,7 +137,7 @@ class PreparedRun(TappingRun):
             for layer in layers:
                 self._attach(Slot(tap_of(model, layer), leaf=bool(options["leaf"])))
             return tapped
-        output, tensors = self._listen(lambda: self.run(model, inputs), above=above)
+        output, tensors = self._listen(lambda: self.run(model, inputs), above=above, around=nullcontext())
         if options["leaf"]:
             for slot, tensor in zip(self.slots, tensors, strict=True):
                 check_on_graph(tensor, slot.tap)
@@ -199,10 +199,9 @@ class PreparedRun(TappingRun):
         def function(*primals: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             fresh = {name: buffer.clone() for name, buffer in changing.items()}
             given = inputs(*primals)
-            with around():
-                output, tensors = self._listen(
-                    lambda: self._call.with_buffers(fresh, given), shifts=primals if shifted else ()
-                )
+            output, tensors = self._listen(
+                lambda: self._call.with_buffers(fresh, given), shifts=primals if shifted else (), around=around()
+            )
             leaves, spec = pytree.tree_flatten(output)
             layout.append((spec, [None if isinstance(leaf, Tensor) else leaf for leaf in leaves], len(tensors)))
             found = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -211,8 +210,8 @@ class PreparedRun(TappingRun):
         value, grads, rest = pull_back(function, primals, max(map(half_scale, primals)))
         spec, others, count = layout[0]
         with torch.no_grad():
-            for buffer, fresh in zip(changing.values(), rest, strict=False):
-                buffer.copy_(fresh)
+            for number, buffer in enumerate(changing.values()):
+                buffer.copy_(rest[number])
         tensors, found = rest[len(changing) :][:count], iter(rest[len(changing) + count :])
         output = pytree.tree_unflatten([next(found) if other is None else other for other in others], spec)
         return Differentiated(output, tensors, value, grads)
@@ -223,7 +222,7 @@ class PreparedRun(TappingRun):
         *,
         above: AbstractContextManager[Any] | None = None,
         shifts: Sequence[Tensor] = (),
-        around: AbstractContextManager[Any] | None = None,
+        around: AbstractContextManager[Any],
     ) -> tuple[Any, tuple[Tensor, ...]]:
         """The output of a call, and what was tapped in it.
 
@@ -233,11 +232,11 @@ class PreparedRun(TappingRun):
             shifts: Added to the tapped tensors.
             around: Entered for the whole call.
         """
-        with around or nullcontext():
+        with around:
             for slot in self.slots:
                 slot.listen()
-            for slot, shift in zip(self.slots, shifts, strict=False):
-                slot.shift = shift
+            for number, shift in enumerate(shifts):
+                self.slots[number].shift = shift
             try:
                 output = self._call_traced(call) if self.traced else self._call_eager(call, above)
                 return output, tuple([slot.tensor for slot in self.slots])

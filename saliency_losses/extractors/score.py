@@ -5,7 +5,6 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from saliency_losses.extractors.values import looks_at_values
 
@@ -154,15 +153,20 @@ def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tenso
     classes = _checked(classes, batch, count)
     if count == 1:
         return (2.0 * classes.to(logits.dtype) - 1.0).unsqueeze(-1)
-    weights = classes if classes.is_floating_point() else F.one_hot(classes, count)
+    weights = classes if classes.is_floating_point() else _one_hot(classes, count)
     weights = weights.to(logits.dtype)
     if score == "contrast":
-        best, second = (F.one_hot(index, count) for index in logits.topk(2).indices.unbind(1))
+        best, second = (_one_hot(index, count) for index in logits.topk(2).indices.unbind(1))
         if weights.ndim == 3:
             best, second = best.unsqueeze(1), second.unsqueeze(1)
         on_best = (weights * best).sum(-1, keepdim=True)
         weights = weights - (weights.sum(-1, keepdim=True) - on_best) * best - on_best * second
     return weights
+
+
+def _one_hot(index: Tensor, count: int) -> Tensor:
+    """As PyTorch's, but of operations that every graph takes."""
+    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).long()
 
 
 def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
