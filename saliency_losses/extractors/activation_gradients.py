@@ -29,6 +29,7 @@ from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.probe import probe_layers
 from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.extractors.values import looks_at_values
 
 __all__ = ["ActivationGradientExtractor", "LayerView"]
 
@@ -125,7 +126,7 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
                     curvatures = [
                         _curvature(*pair, create_graph=keep) for pair in zip(grads, tapped.tensors, strict=True)
                     ]
-            check = tapped.first or tapped.tensors[0].device.type == "cpu"
+            check = tapped.first or looks_at_values(tapped.tensors[0])
             seen = zip(tapped.tensors, tapped.layouts, tapped.names, grads, curvatures, strict=True)
             maps = [self._map(*layer, several=score.ndim == 2, check=check) for layer in seen]
         output = tapped.output
