@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torch._dynamo.testing
 from conftest import extractor
 from models import InplaceNet, TwoInputs, batch, plain_net
 from torch import nn
