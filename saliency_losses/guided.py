@@ -295,25 +295,30 @@ class SaliencyGuidedLoss(nn.Module):
         if prepared is not None:
             prepared.close()
 
-    def _way_to_run(self, model: nn.Module, images: Any, classes: Any) -> Run | None:
-        """What calls the model: what was prepared for it in this mode, else ``forward=``."""
+    def _extract(self, model: nn.Module, images: Any, classes: Any) -> Explanation:
+        """What the extractor gives where the model is called by what was prepared for it, else by ``forward=``."""
         prepared = self._prepared.get(model.training) if model is self.model else None
-        fits = prepared is not None and prepared.fits(model, self.extractor)
-        if torch.compiler.is_compiling():
-            if prepared is None or not fits:
-                raise RuntimeError(
-                    "A guided step compiles only after guided.prepare(images), in the same mode (train or eval) and "
-                    "anew when modules, model or extractor were replaced."
-                )
-            if prepared.obstacle is not None:
-                raise RuntimeError(
-                    f"This guided step cannot be compiled: {prepared.obstacle}. Compile what lies below the layer: "
-                    "guided.prepare(images, compile='backbone')."
-                )
-        elif prepared is not None and not fits:
+        if prepared is not None and not prepared.fits(model, self.extractor):
             self.prepare(images, classes=classes, **prepared.compiled_with)
             prepared = self._prepared[model.training]
-        return self.run if prepared is None else prepared
+        run: Run | None = self.run if prepared is None else prepared
+        explanation: Explanation = self.extractor(model, images, classes, **({} if run is None else {"run": run}))
+        return explanation
+
+    def _why_not_traced(self, model: nn.Module) -> str | None:
+        """Why the extractor cannot become part of a compiled graph, or ``None``."""
+        prepared = self._prepared.get(model.training) if model is self.model else None
+        if prepared is None or not prepared.fits(model, self.extractor):
+            return (
+                "A guided step compiles only after guided.prepare(images), in the same mode (train or eval) and anew "
+                "when modules, model or extractor were replaced."
+            )
+        if prepared.obstacle is not None:
+            return (
+                f"This guided step cannot be compiled: {prepared.obstacle}. Leave it eager and compile what lies below "
+                "the layer: guided.prepare(images, compile='backbone')."
+            )
+        return None
 
     def _check_reaches(self, saliency: Tensor) -> None:
         if not reaches_parameter(saliency):
@@ -331,9 +336,13 @@ class SaliencyGuidedLoss(nn.Module):
             raise ValueError(
                 f"{self.extractor} gives one map per sample; classes of shape (B, K) need another extractor."
             )
-        run = self._way_to_run(model, images, classes)
-        options = {} if run is None else {"run": run}
-        explanation: Explanation = self.extractor(model, images, classes, **options)
+        why = self._why_not_traced(model) if torch.compiler.is_compiling() else None
+        if why is None:
+            explanation = self._extract(model, images, classes)
+        else:
+            compiler: Any = torch._dynamo
+            compiler.graph_break(msg=why)
+            explanation = compiler.disable(self._extract)(model, images, classes)
         if not isinstance(explanation, Explanation):
             raise TypeError(f"{self.extractor} must return an Explanation(output, saliency), got {type(explanation)}.")
         return explanation

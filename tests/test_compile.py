@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,6 +296,34 @@ def test_what_does_not_compile_says_so(name, options):
 
 
 @compiling
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of the compiler itself
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient", "captum_saliency"])
+def test_where_breaks_are_allowed_what_does_not_compile_stays_eager(name, prepare):
+    eager = sl.SaliencyGuidedLoss(NETS["linear head"](), extractor(name))
+    other = copy.deepcopy(eager)
+    if prepare:
+        other.prepare(*batch()[:2])
+    step = torch.compile(other, backend="aot_eager")
+    for _ in range(2):
+        same_step((eager, eager(*batch())), (other, step(*batch())))
+
+
+@compiling
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of the compiler itself
+@pytest.mark.parametrize("layer", [None, "4"])
+def test_modules_compiled_below_the_layer_run_their_own_batchnorm(layer):
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    eager = sl.SaliencyGuidedLoss(NETS["linear head"](), sl.create_extractor("grad_cam", layer=layer))
+    other = copy.deepcopy(eager)
+    other.model[1].compile(backend=counter)
+    for _ in range(3):
+        same_step((eager, eager(*batch())), (other, other(*batch())))
+    assert F.batch_norm in [node.target for node in counter.graphs[-1].graph.nodes]
+    assert counter.frame_count <= 2
+
+
+@compiling
 def test_a_compiled_step_refuses_images_of_another_size():
     _, prepared = pair("grad_cam", "linear head")
     images, labels, human = batch(pixels=11)
@@ -364,3 +393,14 @@ def test_models_with_several_inputs_and_a_dict_as_output():
     if prepared._prepared[True].obstacle is None:
         step = compiled(prepared)
         same_step((eager, eager(inputs, labels, human)), (prepared, step(inputs, labels, human)))
+
+
+def test_the_page_says_of_each_extractor_what_it_declares():
+    rows = {}
+    for line in (Path(__file__).parent.parent / "docs/compile.md").read_text().splitlines():
+        if line.startswith("| `"):
+            name, how, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+            rows[name.strip("`")] = how == "one graph"
+    assert {name: extractor(name).compiles for name in sl.list_extractors()} == {
+        name: rows.get(name) for name in sl.list_extractors()
+    }

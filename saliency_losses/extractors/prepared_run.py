@@ -204,17 +204,17 @@ class PreparedRun(TappingRun):
                 lambda: self._call.with_buffers(fresh, given), shifts=primals if shifted else (), around=around()
             )
             leaves, spec = pytree.tree_flatten(output)
-            layout.append((spec, [None if isinstance(leaf, Tensor) else leaf for leaf in leaves], len(tensors)))
+            layout.append((spec, leaves, len(tensors)))
             found = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             return score(output), (*fresh.values(), *tensors, *found)
 
         value, grads, rest = pull_back(function, primals, max(map(half_scale, primals)))
-        spec, others, count = layout[0]
+        spec, leaves, count = layout[0]
         with torch.no_grad():
             for number, buffer in enumerate(changing.values()):
                 buffer.copy_(rest[number])
         tensors, found = rest[len(changing) :][:count], iter(rest[len(changing) + count :])
-        output = pytree.tree_unflatten([next(found) if other is None else other for other in others], spec)
+        output = pytree.tree_unflatten([next(found) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec)
         return Differentiated(output, tensors, value, grads)
 
     def _listen(
