@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint docs lean benchmark format clean
+.PHONY: demo test test-slow test-peers lint docs lean benchmark format clean
 
 demo: .venv/.examples
 	$(BIN)/python -m examples.synthetic_faces
@@ -13,6 +13,9 @@ test: .venv/.test
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+test-peers: .venv/.peers
+	$(BIN)/python -m pytest -m peers tests/test_peers.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

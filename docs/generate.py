@@ -17,12 +17,27 @@ INTRODUCTIONS = {
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
     "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "preflight": (
+        "Preflight",
+        [
+            "diagnosis.preflight",
+            "diagnosis.Preflight",
+            "diagnosis.Finding",
+            "diagnosis.Reached",
+            "diagnosis.GradientNorms",
+            "diagnosis.StepCost",
+        ],
+    ),
     "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
     "extend": (
         "Writing your own",
         [
             "extractors.SaliencyExtractor",
+            "extractors.activations.ActivationExtractor",
+            "extractors.activation_gradients.ActivationGradientExtractor",
+            "extractors.activation_gradients.LayerView",
             "extractors.Explanation",
+            "extractors.list_extractors",
             "divergences.Divergence",
             "testing.check_extractor",
             "testing.check_divergence",
@@ -30,6 +45,9 @@ PAGES = {
         ],
     ),
 }
+
+HIDDEN = dict.fromkeys(["SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"], "extra_repr")
+HIDDEN |= dict.fromkeys(["ActivationExtractor", "ActivationGradientExtractor"], "extra_repr, forward")
 
 
 def write_reference(folder: Path) -> None:
@@ -50,10 +68,11 @@ def write_reference(folder: Path) -> None:
             entries.append(
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
             )
-            entries.append(_directive("extractors.input_gradient.reduce_channels"))
+            entries.append(_directive("extractors.channels.reduce_channels"))
+            entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "layers", "extend"]
+    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
 
@@ -63,9 +82,8 @@ def _directive(path: str, is_class: bool | None = None) -> str:
     if is_class is None:
         is_class = name[0].isupper()
     kind = "autoclass" if is_class else "autofunction"
-    members = "\n   :members:\n   :exclude-members: extra_repr, forward, compare" if is_class else ""
-    if name in ("SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"):
-        members = "\n   :members:\n   :exclude-members: extra_repr"
+    hidden = HIDDEN.get(name, "extra_repr, forward, compare, combine, read")
+    members = f"\n   :members:\n   :exclude-members: {hidden}" if is_class else ""
     return f".. {kind}:: saliency_losses.{path}{members}"
 
 

@@ -1,6 +1,7 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
 from saliency_losses import divergences, extractors, testing
+from saliency_losses.diagnosis import Preflight, preflight
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
 from saliency_losses.extractors import (
     Explanation,
@@ -18,6 +19,7 @@ __all__ = [
     "Divergence",
     "Explanation",
     "LossOutput",
+    "Preflight",
     "SaliencyExtractor",
     "SaliencyGuidedLoss",
     "create_divergence",
@@ -27,6 +29,7 @@ __all__ = [
     "list_divergences",
     "list_extractors",
     "list_layers",
+    "preflight",
     "register_divergence",
     "register_extractor",
     "testing",

@@ -30,8 +30,19 @@ def _place(maker: Callable[..., Any]) -> str:
 def options_of(part: Any) -> str:
     """The options of a part that differ from its defaults, as they would be written."""
     parameters = inspect.signature(type(part).__init__).parameters.values()
-    shown = [p for p in parameters if p.kind is p.KEYWORD_ONLY and getattr(part, p.name) != p.default]
-    return ", ".join(f"{p.name}={getattr(part, p.name)!r}" for p in shown)
+    shown = [p for p in parameters if p.kind is p.KEYWORD_ONLY and _differ(getattr(part, p.name), p.default)]
+    return ", ".join(f"{p.name}={_written(getattr(part, p.name))}" for p in shown)
+
+
+def _written(value: Any) -> str:
+    """An option as it would be written; a tensor by its shape."""
+    shape = getattr(value, "shape", None)
+    return repr(value) if shape is None else f"<{type(value).__name__} of shape {tuple(shape)}>"
+
+
+def _differ(value: Any, default: Any) -> bool:
+    """Whether an option was chosen; what compares elementwise, such as a tensor, was."""
+    return bool(value is not default and (type(value) is not type(default) or value != default))
 
 
 class Registry(Generic[T]):

@@ -14,15 +14,19 @@ from saliency_losses.extractors.base import Explanation, SaliencyExtractor, call
 __all__ = ["check_divergence", "check_extractor", "check_gradients", "smooth_network"]
 
 
-def smooth_network(classes: int = 3) -> nn.Sequential:
+def smooth_network(classes: int = 3, *, rectified: bool = False) -> nn.Sequential:
     """A small float64 network with curvature everywhere, BatchNorm and dropout, for images (B, 3, 9, 9).
 
     Its gradients differ visibly from those of a map whose graph was cut anywhere.
+
+    Args:
+        classes: How many.
+        rectified: Whether the first activation is a ReLU, for extractors that need one.
     """
     return nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.BatchNorm2d(4),
-        nn.GELU(),
+        nn.ReLU() if rectified else nn.GELU(),
         nn.Conv2d(4, 5, 3),
         nn.BatchNorm2d(5),
         nn.SiLU(),
@@ -36,8 +40,9 @@ def smooth_network(classes: int = 3) -> nn.Sequential:
 def check_extractor(extractor: SaliencyExtractor, model: nn.Module | None = None, images: Any = None) -> None:
     """Check that an extractor keeps the contract.
 
-    One forward pass, the model's own output, a finite map per sample; a parameter gradient that agrees with finite
-    differences in train mode; nothing left behind: hooks, mode, gradients, state; evaluation without a graph.
+    As many forward passes as declared, the model's own output and buffers as one pass leaves them, a finite map per
+    sample; a parameter gradient that agrees with finite differences in train mode; nothing left behind: hooks, mode,
+    gradients, state; evaluation without a graph.
 
     Args:
         extractor: To check.
@@ -65,7 +70,8 @@ def check_extractor(extractor: SaliencyExtractor, model: nn.Module | None = None
         counter = model.register_forward_hook(lambda *_: calls.append(1))
 
         torch.manual_seed(1)
-        expected = copy.deepcopy(model)(images)
+        plain = copy.deepcopy(model)
+        expected = plain(images)
         calls.clear()
         torch.manual_seed(1)
         explanation = extractor(model, images, classes, run=call_model)
@@ -74,8 +80,11 @@ def check_extractor(extractor: SaliencyExtractor, model: nn.Module | None = None
         _require(extractor.order in (1, 2), f"must declare order 1 or 2, declares {extractor.order!r}")
         _require(isinstance(explanation, Explanation), f"must return an Explanation, got {type(explanation).__name__}")
         output, saliency = explanation
-        _require(len(calls) == 1, f"must call the model once, called it {len(calls)} times")
+        passes = len(calls) if extractor.passes is None else extractor.passes
+        _require(len(calls) == passes, f"must call the model {passes} times, as declared, called it {len(calls)} times")
         _require(torch.equal(output, expected), "must return what the model returned in a plain call of the same seed")
+        same = all(torch.equal(*pair) for pair in zip(model.buffers(), plain.buffers(), strict=True))
+        _require(same, "must leave buffers, BatchNorm's too, as one plain call does")
         _require(saliency.ndim > 1 and len(saliency) == 4, f"must return maps (B, *s), got {tuple(saliency.shape)}")
         _require(bool(saliency.isfinite().all()), "must return finite maps")
         _require(saliency.requires_grad, "must return maps on the graph while grad mode is on")

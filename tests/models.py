@@ -38,7 +38,7 @@ class TwoInputs(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, image: Tensor, age: Tensor) -> dict[str, Any]:
-        x = F.silu(self.stem(image) + self.age(age)[:, :, None, None])
+        x = F.silu(F.relu(self.stem(image)) + self.age(age)[:, :, None, None])
         return {"logits": self.head(x.mean((2, 3))), "features": x}
 
 
@@ -58,11 +58,11 @@ class Attention(nn.Module):
         return self.head(tokens[:, 0])
 
 
-def plain_net(classes: int = 3) -> nn.Sequential:
+def plain_net(classes: int = 3, *, rectified: bool = False) -> nn.Sequential:
     """Without BatchNorm or dropout, for comparisons across processes and batches."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3),
-        nn.GELU(),
+        nn.ReLU() if rectified else nn.GELU(),
         nn.Conv2d(6, 8, 3),
         nn.SiLU(),
         nn.AdaptiveAvgPool2d(1),

@@ -46,7 +46,7 @@ def test_equals_its_oracle(name, size):
 
 def test_every_registered_name_has_an_oracle():
     assert set(oracles.DIVERGENCES) == set(sl.list_divergences())
-    assert set(oracles.EXTRACTORS) == set(sl.list_extractors())
+    assert {*oracles.EXTRACTORS, *oracles.DRAWN} == set(sl.list_extractors())
 
 
 @pytest.mark.parametrize("name", ["mse", "kl", "correlation"])

@@ -60,7 +60,7 @@ class Returns(nn.Module):
 BAD_CALLS = {
     "unknown extractor": (
         lambda: guided("grad_camm"),
-        r"Unknown extractor 'grad_camm'. Did you mean 'grad_cam'.*Known: cam,",
+        r"Unknown extractor 'grad_camm'. Did you mean 'grad_cam'.*Known: .*cam,",
     ),
     "unknown divergence": (lambda: guided(divergence="correlations"), "Unknown divergence.*Did you mean 'correlation'"),
     "alpha above 1": (lambda: guided(alpha=1.5), r"alpha must lie in \[0, 1\].*got 1.5"),
@@ -81,7 +81,7 @@ BAD_CALLS = {
     "score": (lambda: CAM(score="truth"), "score must be one of 'true', .*, a class index or a callable"),
     "reduce": (
         lambda: InputGradient(reduce="max"),
-        "reduce must be one of abs_max, abs_mean, mean, l2, none, got 'max'",
+        "reduce must be one of abs_max, abs_mean, mean, sum, l2, none, got 'max'",
     ),
     "no such layer": (
         lambda: sl.SaliencyGuidedLoss(VGG(), GradCAM(layer="feature"))(IMAGES, LABELS, HUMAN),

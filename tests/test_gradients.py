@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import extractor, needs_layer
+from conftest import extractor, needs_layer, network
 from models import Attention, InplaceNet, batch
 
 import saliency_losses as sl
@@ -26,7 +26,7 @@ def check(model, part, divergence, **options):
 
 @pytest.mark.parametrize("name", sl.list_extractors())
 def test_smooth_network_with_batchnorm_in_train_mode(name, divergence):
-    check(smooth_network(), extractor(name), divergence)
+    check(network(name), extractor(name), divergence)
 
 
 @pytest.mark.parametrize("name", sl.list_extractors())

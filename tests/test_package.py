@@ -5,8 +5,9 @@ import sys
 
 import saliency_losses as sl
 
-PUBLIC = """Divergence Explanation LossOutput SaliencyExtractor SaliencyGuidedLoss create_divergence create_extractor
-divergences extractors list_divergences list_extractors list_layers register_divergence register_extractor testing"""
+PUBLIC = """Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss create_divergence
+create_extractor divergences extractors list_divergences list_extractors list_layers preflight register_divergence
+register_extractor testing"""
 
 
 def test_public_names_are_these():

@@ -2,24 +2,59 @@
 
 from typing import Any
 
+from saliency_losses.extractors.activation_map import ActivationMap
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, SaliencyExtractor, call_model
 from saliency_losses.extractors.cam import CAM, class_activation_map
 from saliency_losses.extractors.captum import CaptumExtractor
+from saliency_losses.extractors.channels import reduce_channels
+from saliency_losses.extractors.deconvolution import Deconvolution
+from saliency_losses.extractors.eigen_cam import EigenCAM
+from saliency_losses.extractors.eigen_grad_cam import EigenGradCAM
+from saliency_losses.extractors.element_wise_grad_cam import ElementWiseGradCAM
+from saliency_losses.extractors.expected_gradients import ExpectedGradients
 from saliency_losses.extractors.grad_cam import GradCAM
-from saliency_losses.extractors.input_gradient import InputGradient, reduce_channels
+from saliency_losses.extractors.grad_cam_plus_plus import GradCAMPlusPlus
+from saliency_losses.extractors.guided_backprop import GuidedBackprop
+from saliency_losses.extractors.hires_cam import HiResCAM
+from saliency_losses.extractors.input_gradient import InputGradient
+from saliency_losses.extractors.input_x_gradient import InputXGradient
+from saliency_losses.extractors.integrated_gradients import IntegratedGradients
+from saliency_losses.extractors.layer_cam import LayerCAM
 from saliency_losses.extractors.layers import Layer
+from saliency_losses.extractors.occlusion import Occlusion
 from saliency_losses.extractors.probe import list_layers
+from saliency_losses.extractors.rise import RISE
 from saliency_losses.extractors.score import Score
+from saliency_losses.extractors.shapley_cam import ShapleyCAM
+from saliency_losses.extractors.smooth_grad import SmoothGrad
+from saliency_losses.extractors.x_grad_cam import XGradCAM
 
 __all__ = [
     "CAM",
+    "RISE",
+    "ActivationMap",
     "CaptumExtractor",
+    "Deconvolution",
+    "EigenCAM",
+    "EigenGradCAM",
+    "ElementWiseGradCAM",
+    "ExpectedGradients",
     "Explanation",
     "GradCAM",
+    "GradCAMPlusPlus",
+    "GuidedBackprop",
+    "HiResCAM",
     "InputGradient",
+    "InputXGradient",
+    "IntegratedGradients",
     "Layer",
+    "LayerCAM",
+    "Occlusion",
     "SaliencyExtractor",
     "Score",
+    "ShapleyCAM",
+    "SmoothGrad",
+    "XGradCAM",
     "call_model",
     "class_activation_map",
     "create_extractor",
@@ -48,8 +83,8 @@ def list_extractors() -> list[str]:
     """The names of all extractors, those of installed plugins included.
 
     Example:
-        >>> list_extractors()
-        ['cam', 'captum_layer_grad_cam', 'captum_saliency', 'grad_cam', 'input_gradient']
+        >>> [name for name in list_extractors() if name.startswith("grad_cam")]
+        ['grad_cam', 'grad_cam_plus_plus']
     """
     return EXTRACTORS.names()
 

@@ -21,6 +21,7 @@ def modules_below(model: nn.Module, taps: list[Tap], call: Callable[[], Any]) ->
         call: One forward pass.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(4, 5))
         >>> modules_below(net, [Tap("1", "output")], lambda: net(torch.ones(1, 2)))
         [Linear(in_features=2, out_features=3, bias=True)]

@@ -91,7 +91,7 @@ class SaliencyExtractor(nn.Module, ABC):
             ``"attention"``, ``"attention gradient"`` or ``"perturbed inputs"``.
         order: 1 where the map is a function of activations and weights; 2 where it holds a gradient, so that
             training through it differentiates the model twice.
-        passes: How many forward passes of the model one call takes.
+        passes: How many forward passes of the model one call takes; ``None`` where the input's size decides.
         tokens: Whether it works on transformers.
         dimensions: Of how many position axes a map may be.
         maps_per_sample: Whether ``classes`` of shape (B, K) is understood.
@@ -101,7 +101,7 @@ class SaliencyExtractor(nn.Module, ABC):
 
     needs: ClassVar[str] = "activations"
     order: int = 2
-    passes: int = 1
+    passes: int | None = 1
     tokens: ClassVar[bool] = True
     dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
     maps_per_sample: ClassVar[bool] = True

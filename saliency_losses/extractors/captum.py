@@ -20,8 +20,9 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.batch_statistics import Statistics, extra_passes
 from saliency_losses.extractors.captum_support import keep_graph, support_of
+from saliency_losses.extractors.channels import Reduce, check_reduce, reduce_channels
 from saliency_losses.extractors.gradient import half_scale, refuse_obstacles
-from saliency_losses.extractors.input_gradient import Reduce, check_reduce, pick_input, reduce_channels
+from saliency_losses.extractors.inputs import pick_input
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.score import Score, check_score, pinned, scores
@@ -53,7 +54,7 @@ class CaptumExtractor(SaliencyExtractor):
         algorithm: A class of ``captum.attr``, or a function from the model to one of its instances, such as
             ``lambda model: NoiseTunnel(Saliency(model))``.
         layer: Dotted name, for algorithms that explain a layer.
-        reduce: Over channels, see :func:`~saliency_losses.extractors.input_gradient.reduce_channels`; by default the
+        reduce: Over channels, see :func:`~saliency_losses.extractors.channels.reduce_channels`; by default the
             sum, and for ``Saliency`` ``"abs_max"``.
         score: What to explain; see :data:`~saliency_losses.extractors.score.Score`.
         input: Which input to explain, where the model takes several: its position or keyword.
@@ -118,8 +119,8 @@ class CaptumExtractor(SaliencyExtractor):
             inputs, classes = usable((inputs, classes))
             pixels, rebuild = pick_input(inputs, self.input)
             scored = _Scored(self, model, run, rebuild, classes, keep)
-            statistics = Statistics(record=self.passes > 1)
-            if self.passes == 1:
+            statistics = Statistics(record=self.support.passes > 1)
+            if self.support.passes == 1:
                 with statistics, statistics.constant():
                     saliency = self._attribute(scored, pixels)
             else:

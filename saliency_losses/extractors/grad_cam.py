@@ -6,7 +6,7 @@ from torch import Tensor
 from saliency_losses.extractors.activation_gradients import ActivationGradientExtractor, LayerView
 from saliency_losses.extractors.base import EXTRACTORS
 
-__all__ = ["GradCAM", "check_means", "grad_cam", "mean_gradients"]
+__all__ = ["GradCAM", "check_means", "grad_cam", "mean_gradients", "weigh"]
 
 
 def grad_cam(activation: Tensor, gradient: Tensor, precision: torch.dtype | None = None) -> Tensor:
@@ -24,7 +24,12 @@ def grad_cam(activation: Tensor, gradient: Tensor, precision: torch.dtype | None
         >>> grad_cam(torch.tensor([[1.0, 2.0], [5.0, 5.0]]), torch.tensor([[3.0, 1.0], [0.0, -2.0]]))
         tensor([-3., -1.])
     """
-    return _weigh(activation, mean_gradients(gradient, precision))
+    return weigh(activation, mean_gradients(gradient, precision))
+
+
+def weigh(activation: Tensor, weights: Tensor) -> Tensor:
+    """The channels (..., C, N), each times its weight (..., C), summed to (..., N)."""
+    return (weights.unsqueeze(-2) @ activation).squeeze(-2)
 
 
 def mean_gradients(gradient: Tensor, precision: torch.dtype | None = None) -> Tensor:
@@ -85,8 +90,4 @@ class GradCAM(ActivationGradientExtractor):
         """See :meth:`ActivationGradientExtractor.combine`."""
         means = mean_gradients(view.gradient, view.precision)
         check_means(means, view)
-        return _weigh(view.activation, means)
-
-
-def _weigh(activation: Tensor, weights: Tensor) -> Tensor:
-    return (weights.unsqueeze(-2) @ activation).squeeze(-2)
+        return weigh(view.activation, means)

@@ -12,7 +12,15 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from saliency_losses.extractors.base import is_own_leaf
 
-__all__ = ["gradient", "gradients", "half_scale", "precision_of", "reaches_parameter", "refuse_obstacles"]
+__all__ = [
+    "gradient",
+    "gradients",
+    "half_scale",
+    "hides_parameters",
+    "precision_of",
+    "reaches_parameter",
+    "refuse_obstacles",
+]
 
 # Half-precision gradients of scores are small; a power of two moves them into range without rounding.
 _HALF_SCALE = 128.0
@@ -170,6 +178,11 @@ def reaches_parameter(tensor: Tensor) -> bool:
     """Whether the tensor depends on a trainable parameter, not just on the leaf that a map was differentiated by."""
     leaves = (getattr(node, "variable", None) for node in _nodes(tensor.grad_fn))
     return any(leaf is not None and not is_own_leaf(leaf) for leaf in leaves)
+
+
+def hides_parameters(tensor: Tensor) -> bool:
+    """Whether reentrant checkpointing lies behind the tensor, whose parameters ``torch.autograd.grad`` cannot see."""
+    return any("CheckpointFunction" in node.name() for node in _nodes(tensor.grad_fn))
 
 
 def _nodes(start: Node | None, stop: Node | None = None) -> Iterator[Node]:

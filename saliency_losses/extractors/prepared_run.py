@@ -179,10 +179,17 @@ class PreparedRun(TappingRun):
         return self._pull_back(lambda *_: inputs, shifts, score, shifted=True, around=around)
 
     def differentiate_input(
-        self, model: nn.Module, pixels: Tensor, rebuild: Callable[[Tensor], Any], score: Callable[[Any], Tensor]
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        rebuild: Callable[[Tensor], Any],
+        score: Callable[[Any], Tensor],
+        *,
+        constant: bool,
     ) -> Differentiated:
         """See :meth:`TappingRun.differentiate_input`."""
-        return self._pull_back(rebuild, [pixels], score, shifted=False, around=nullcontext)
+        around = OwnStatistics if constant else nullcontext
+        return self._pull_back(rebuild, [pixels], score, shifted=False, around=around)
 
     def _pull_back(
         self,

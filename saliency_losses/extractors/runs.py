@@ -70,6 +70,12 @@ class TappingRun(ABC):
 
     @abstractmethod
     def differentiate_input(
-        self, model: nn.Module, pixels: Tensor, rebuild: Callable[[Tensor], Any], score: Callable[[Any], Tensor]
+        self,
+        model: nn.Module,
+        pixels: Tensor,
+        rebuild: Callable[[Tensor], Any],
+        score: Callable[[Any], Tensor],
+        *,
+        constant: bool,
     ) -> Differentiated:
         """In a traced step: the scores and their gradients at one of the inputs, which ``rebuild`` puts in place."""
