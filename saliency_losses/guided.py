@@ -1,6 +1,6 @@
 """The saliency-guided loss: one forward pass of the model, two terms, one number."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,7 +19,9 @@ from saliency_losses.extractors.base import (
     call_model,
 )
 from saliency_losses.extractors.gradient import reaches_parameter
+from saliency_losses.extractors.prepared_run import PreparedRun
 from saliency_losses.human import HumanMaps, check_values, read_human, resize
+from saliency_losses.prepared import prepare
 from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
 from saliency_losses.weighting import Additive, Convex, Weighting
 
@@ -134,6 +136,7 @@ class SaliencyGuidedLoss(nn.Module):
         self.run = forward
         self.check_values = check_values
         self.gradient_sync = gradient_sync
+        self._prepared: dict[bool, PreparedRun] = {}
         self._calls = 0
         self._warned_of_empty = False
 
@@ -174,8 +177,11 @@ class SaliencyGuidedLoss(nn.Module):
         self._check_classes(classes)
         if not self.weighting.needs_saliency:
             return self._task_alone(self._call(images), targets, sample_weight)
-        if training:
-            check_wrappers(self.model, self.extractor.order)
+        prepared = self.model.training in self._prepared
+        compiling = torch.compiler.is_compiling()
+        if training and not compiling:
+            if not prepared:
+                check_wrappers(self.model, self.extractor.order)
             if self.gradient_sync == "wrapper":
                 check_synchronised(self)
         if human_saliency is None:
@@ -186,16 +192,13 @@ class SaliencyGuidedLoss(nn.Module):
         explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
         explanation = self._explain(self.model, images, explained)
         output, saliency = explanation
-        if training and not reaches_parameter(saliency):
-            raise RuntimeError(
-                f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
-                "anything: what it depends on is frozen (requires_grad=False), or the extractor took it off the graph "
-                "(detach). Unfreeze parameters, choose a layer above trainable ones, or evaluate under torch.no_grad()."
-            )
+        if training and not compiling:
+            self._check_reaches(saliency)
         human = read_human(human_saliency, annotated, saliency, several)
         if has_class is not None:
             human = human._replace(annotated=human.annotated & has_class)
-        self._check_values(human, saliency, several, annotated is None)
+        if not compiling:
+            self._check_values(human, saliency, several, annotated is None)
         compared = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
         partial = annotated is not None or has_class is not None
         values = torch.stack([self._compare(maps, human, several, partial) for maps in compared]).mean(0)
@@ -229,6 +232,55 @@ class SaliencyGuidedLoss(nn.Module):
         self._check_classes(classes)
         return self._explain(self.model if model is None else model, images, classes).saliency
 
+    def prepare(
+        self,
+        images: Any,
+        targets: Any = None,
+        *,
+        classes: Tensor | None = None,
+        compile: Literal["backbone"] | None = None,
+        backend: str | Callable[..., Any] = "inductor",
+    ) -> None:
+        """Verify the extractor once and leave its hooks on the model, so that ``torch.compile`` takes the whole step.
+
+        Afterwards ``torch.compile(guided, fullgraph=True)`` compiles the step into one graph, where the extractor
+        ``compiles``; prepare once in train mode, and once in eval mode to also compile that. Checks that look at
+        numbers are made here and in eager steps, never in a compiled graph. Nothing remains of the passes made here:
+        buffers, gradients and random state stay as they were. Copies, also pickled ones, are prepared too.
+
+        Args:
+            images: A batch, of the size that training uses.
+            targets: For scores that are functions of them.
+            classes: Instead of the targets, which class each map explains.
+            compile: ``"backbone"`` compiles, in place, the modules that finish before the tapped layer, and leaves the
+                rest eager; for extractors that take a gradient above a layer and do not compile otherwise.
+            backend: Of ``torch.compile``, for the backbone.
+
+        Raises:
+            ValueError: The extractor finds no map in this model, or nothing finishes before its layer.
+            RuntimeError: The map cannot be trained through.
+        """
+        if compile not in (None, "backbone"):
+            raise ValueError(f"compile must be 'backbone' or None, got {compile!r}.")
+        mode = self.model.training
+        self._take_down(mode)
+        check_wrappers(self.model, self.extractor.order)
+        explained = classes if classes is not None else _as_classes(targets)[0]
+        prepared, explanation = prepare(self.model, self.extractor, images, explained, self.run)
+        try:
+            self._check_reaches(explanation.saliency)
+            if compile == "backbone":
+                prepared.compile_below(images, backend)
+        except BaseException:
+            prepared.close()
+            raise
+        self._prepared[mode] = prepared
+
+    def unprepare(self) -> None:
+        """Take back what :meth:`prepare` did to the model."""
+        for mode in list(self._prepared):
+            self._take_down(mode)
+
     def extra_repr(self) -> str:
         """The options that no part prints."""
         return f"denominator={self.denominator!r}, reduction={self.reduction!r}"
@@ -238,6 +290,44 @@ class SaliencyGuidedLoss(nn.Module):
         if classes is not None and (score == "predicted" or isinstance(score, int)):
             raise ValueError(f"classes= would be ignored: {self.extractor} explains score={score!r}. Give one of both.")
 
+    def _take_down(self, mode: bool) -> None:
+        prepared = self._prepared.pop(mode, None)
+        if prepared is not None:
+            prepared.close()
+
+    def _extract(self, model: nn.Module, images: Any, classes: Any) -> Explanation:
+        """What the extractor gives where the model is called by what was prepared for it, else by ``forward=``."""
+        prepared = self._prepared.get(model.training) if model is self.model else None
+        if prepared is not None and not prepared.fits(model, self.extractor):
+            self.prepare(images, classes=classes, **prepared.compiled_with)
+            prepared = self._prepared[model.training]
+        run: Run | None = self.run if prepared is None else prepared
+        explanation: Explanation = self.extractor(model, images, classes, **({} if run is None else {"run": run}))
+        return explanation
+
+    def _why_not_traced(self, model: nn.Module) -> str | None:
+        """Why the extractor cannot become part of a compiled graph, or ``None``."""
+        prepared = self._prepared.get(model.training) if model is self.model else None
+        if prepared is None or not prepared.fits(model, self.extractor):
+            return (
+                "A guided step compiles only after guided.prepare(images), in the same mode (train or eval) and anew "
+                "when modules, model or extractor were replaced."
+            )
+        if prepared.obstacle is not None:
+            return (
+                f"This guided step cannot be compiled: {prepared.obstacle}. Leave it eager and compile what lies below "
+                "the layer: guided.prepare(images, compile='backbone')."
+            )
+        return None
+
+    def _check_reaches(self, saliency: Tensor) -> None:
+        if not reaches_parameter(saliency):
+            raise RuntimeError(
+                f"The map of {self.extractor} reaches no trainable parameter, so the saliency loss cannot train "
+                "anything: what it depends on is frozen (requires_grad=False), or the extractor took it off the graph "
+                "(detach). Unfreeze parameters, choose a layer above trainable ones, or evaluate under torch.no_grad()."
+            )
+
     def _call(self, images: Any) -> Any:
         return (self.run or call_model)(self.model, images)
 
@@ -246,8 +336,13 @@ class SaliencyGuidedLoss(nn.Module):
             raise ValueError(
                 f"{self.extractor} gives one map per sample; classes of shape (B, K) need another extractor."
             )
-        options = {} if self.run is None else {"run": self.run}
-        explanation: Explanation = self.extractor(model, images, classes, **options)
+        why = self._why_not_traced(model) if torch.compiler.is_compiling() else None
+        if why is None:
+            explanation = self._extract(model, images, classes)
+        else:
+            compiler: Any = torch._dynamo
+            compiler.graph_break(msg=why)
+            explanation = compiler.disable(self._extract)(model, images, classes)
         if not isinstance(explanation, Explanation):
             raise TypeError(f"{self.extractor} must return an Explanation(output, saliency), got {type(explanation)}.")
         return explanation

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saliency_losses.extractors.values import looks_at_values
+
 __all__ = ["HumanMaps", "check_values", "read_human", "resize"]
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -90,7 +92,7 @@ def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tup
             f"annotated must be bool (is there a map, is the pixel known), got {annotated.dtype}; weights go to "
             "sample_weight."
         )
-    if annotated.dtype != torch.bool and annotated.device.type == "cpu" and bool((annotated > 1).any()):
+    if annotated.dtype != torch.bool and looks_at_values(annotated) and bool((annotated > 1).any()):
         raise ValueError("annotated must be bool, or 0 and 1, for each sample; got larger integers: are these indices?")
     annotated = annotated.bool()
     shape, full = tuple(annotated.shape), (*lead, *human.shape[1:])

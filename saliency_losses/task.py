@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_losses.extractors.score import logits_of
+from saliency_losses.extractors.values import looks_at_values
 
 __all__ = ["IGNORED", "TaskLoss", "check_weights", "cross_entropy", "task_term"]
 
@@ -46,12 +47,12 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
         )
     if count == 1:
         targets = targets.flatten().to(logits.dtype)
-        if targets.device.type == "cpu" and bool(((targets < 0) | (targets > 1)).any()):
+        if looks_at_values(targets) and bool(((targets < 0) | (targets > 1)).any()):
             raise ValueError(
                 f"targets of one logit must lie in [0, 1], got {float(targets.min())}..{float(targets.max())}."
             )
         return F.binary_cross_entropy_with_logits(logits.flatten(), targets, reduction=reduction)
-    if probabilities and targets.device.type == "cpu":
+    if probabilities and looks_at_values(targets):
         sums = targets.sum(1)
         if bool((targets < 0).any()) or bool(((sums - 1).abs() > 1e-2).any()):
             raise ValueError(
@@ -60,8 +61,7 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
             )
     if not probabilities:
         targets = targets.long()
-        on_host = targets.device.type == "cpu"
-        if on_host and bool(((targets >= count) | ((targets < 0) & (targets != IGNORED))).any()):
+        if looks_at_values(targets) and bool(((targets >= count) | ((targets < 0) & (targets != IGNORED))).any()):
             raise ValueError(f"targets must lie in 0..{count - 1}, got {int(targets.min())}..{int(targets.max())}.")
     return F.cross_entropy(logits, targets, reduction=reduction)
 

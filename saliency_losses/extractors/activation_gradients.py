@@ -26,7 +26,9 @@ from saliency_losses.extractors.batch_statistics import BatchStatistics, Statist
 from saliency_losses.extractors.gradient import gradients, precision_of
 from saliency_losses.extractors.layout import Layout, Reshape, check_reshape
 from saliency_losses.extractors.probe import probe
+from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.extractors.values import looks_at_values
 
 __all__ = ["ActivationGradientExtractor", "LayerView"]
 
@@ -98,6 +100,7 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
         self.reshape = check_reshape(reshape)
         self.fuse = check_fuse(fuse)
         self.batch_statistics = check_batch_statistics(batch_statistics)
+        self.compiles = not self.needs_curvature
 
     @abstractmethod
     def combine(self, view: LayerView) -> Tensor:
@@ -105,6 +108,8 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
+        if isinstance(run, TappingRun) and run.traced and run.names:
+            return self._traced(model, inputs, classes, run)
         keep = torch.is_grad_enabled()
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))
@@ -132,30 +137,51 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
                     curvatures = [
                         _curvature(*pair, create_graph=keep) for pair in zip(grads, tapped.tensors, strict=True)
                     ]
-            several = score.ndim == 2
-            maps = []
-            for tensor, layout, name, grad, curvature in zip(
-                tapped.tensors, tapped.layouts, tapped.names, grads, curvatures, strict=True
-            ):
-                activation = layout.read(tensor)
-                size = activation.shape[2:]
-                check = tapped.first or tensor.device.type == "cpu"
-                own = _read(grad, layout, several)
-                if check:
-                    _check_positions(own, grad, name)
-                more = None if curvature is None else _read(curvature, layout, several)
-                with full_precision(activation, own) as (activation, own):
-                    flat = activation.flatten(2)
-                    view = LayerView(
-                        flat.unsqueeze(1) if several else flat, own, more, precision_of(tensor), check, name
-                    )
-                    saliency = self.combine(view)
-                    saliency = saliency.view(*saliency.shape[:-1], *size)
-                maps.append(saliency.relu() if self.relu else saliency)
+            check = tapped.first or looks_at_values(tapped.tensors[0])
+            seen = zip(tapped.tensors, tapped.layouts, tapped.names, grads, curvatures, strict=True)
+            maps = [self._map(*layer, several=score.ndim == 2, check=check) for layer in seen]
         output = tapped.output
         if not keep:
             output, maps = detached((output, maps))
         return explained(output, maps, self.fuse, score.ndim)
+
+    def _traced(self, model: nn.Module, inputs: Any, classes: Tensor | None, run: TappingRun) -> Explanation:
+        """The same inside a compiled step."""
+        constant = self.batch_statistics == "constant"
+        output, tensors, score, grads = run.differentiate_layers(
+            model, inputs, lambda output: scores(self.score, output, classes), constant=constant
+        )
+        seen = zip(tensors, run.layouts, run.names, grads, strict=True)
+        maps = [
+            self._map(tensor, layout, name, grad, None, several=score.ndim == 2, check=False)
+            for tensor, layout, name, grad in seen
+        ]
+        return explained(output, maps, self.fuse, score.ndim)
+
+    def _map(
+        self,
+        tensor: Tensor,
+        layout: Layout,
+        name: str,
+        grad: Tensor,
+        curvature: Tensor | None,
+        *,
+        several: bool,
+        check: bool,
+    ) -> Tensor:
+        """The map of one layer."""
+        activation = layout.read(tensor)
+        size = activation.shape[2:]
+        own = _read(grad, layout, several)
+        if check:
+            _check_positions(own, grad, name)
+        more = None if curvature is None else _read(curvature, layout, several)
+        with full_precision(activation, own) as (activation, own):
+            flat = activation.flatten(2)
+            view = LayerView(flat.unsqueeze(1) if several else flat, own, more, precision_of(tensor), check, name)
+            saliency = self.combine(view)
+            saliency = saliency.view(*saliency.shape[:-1], *size)
+        return saliency.relu() if self.relu else saliency
 
 
 def _curvature(grad: Tensor, tensor: Tensor, *, create_graph: bool) -> Tensor:

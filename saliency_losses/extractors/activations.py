@@ -124,6 +124,7 @@ class ActivationExtractor(SaliencyExtractor, ABC):
 
     order = 1
     needs = "activations"
+    compiles = True
 
     def __init__(self, *, layer: Layers = None, reshape: Reshape = None, fuse: Fuse = "mean") -> None:
         super().__init__()

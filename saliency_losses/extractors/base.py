@@ -95,6 +95,8 @@ class SaliencyExtractor(nn.Module, ABC):
         tokens: Whether it works on transformers.
         dimensions: Of how many position axes a map may be.
         maps_per_sample: Whether ``classes`` of shape (B, K) is understood.
+        compiles: Whether a prepared guided step compiles into one graph; see
+            :meth:`~saliency_losses.guided.SaliencyGuidedLoss.prepare`.
     """
 
     needs: ClassVar[str] = "activations"
@@ -103,6 +105,7 @@ class SaliencyExtractor(nn.Module, ABC):
     tokens: ClassVar[bool] = True
     dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
     maps_per_sample: ClassVar[bool] = True
+    compiles: bool = False
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""

@@ -1,6 +1,6 @@
 """Class Activation Mapping."""
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -67,6 +67,7 @@ class CAM(SaliencyExtractor):
         self.layer = check_layer(layer)
         self.head = head
         self.order = 1 if is_linear(score) else 2
+        self.compiles = is_linear(score) and layer is None
 
     def forward(
         self, model: torch.nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None
@@ -83,10 +84,8 @@ class CAM(SaliencyExtractor):
     def _explain(
         self, model: torch.nn.Module, inputs: Any, classes: Any, run: Run | None, *, keep: bool
     ) -> Explanation:
-        features = None
-        with ExitStack() as stack:
-            if self.layer is not None:
-                features = stack.enter_context(capture(model, Tap(self.layer, "output"), leaf=False))
+        tap = nullcontext() if self.layer is None else capture(model, Tap(self.layer, "output"), leaf=False)
+        with tap as features:
             output, head, call = probe_head(model, inputs, run, self._head, self.head, leaf=not is_linear(self.score))
         if is_linear(self.score):
             weights = class_weights(self.score, call.logits, classes)

@@ -20,8 +20,9 @@ from saliency_losses.extractors.base import (
 from saliency_losses.extractors.batch_statistics import BatchStatistics, Statistics, check_batch_statistics
 from saliency_losses.extractors.channels import Reduce, check_reduce, reduce_channels
 from saliency_losses.extractors.gradient import gradient
-from saliency_losses.extractors.inputs import pick_input
+from saliency_losses.extractors.inputs import find_input, pick_input
 from saliency_losses.extractors.rectifiers import Rectifiers
+from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import Score, check_score, scores
 
 __all__ = ["InputGradientExtractor", "twice_differentiable"]
@@ -71,6 +72,7 @@ class InputGradientExtractor(SaliencyExtractor, ABC):
         self.score = check_score(score)
         self.input = input
         self.batch_statistics = check_batch_statistics(batch_statistics)
+        self.compiles = self.rectifiers() is None
 
     def rectifiers(self) -> Rectifiers | None:
         """What changes how ReLUs pass gradients back, if anything does."""
@@ -87,6 +89,8 @@ class InputGradientExtractor(SaliencyExtractor, ABC):
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
+        if isinstance(run, TappingRun) and run.traced and self.compiles:
+            return self._traced(model, inputs, classes, run)
         keep = torch.is_grad_enabled()
         statistics = Statistics()
         rectifiers = self.rectifiers()
@@ -111,3 +115,13 @@ class InputGradientExtractor(SaliencyExtractor, ABC):
             saliency = self.combine(pixels.unsqueeze(1) if score.ndim == 2 else pixels, grad)
             saliency = reduce_channels(saliency, self.reduce or self.default_reduce, score.ndim)
         return Explanation(output, saliency) if keep else Explanation(detached(output), saliency.detach())
+
+    def _traced(self, model: nn.Module, inputs: Any, classes: Tensor | None, run: TappingRun) -> Explanation:
+        """The same inside a compiled step."""
+        pixels, rebuild = find_input(inputs, self.input)
+        constant = self.batch_statistics == "constant"
+        output, _, score, (grad,) = run.differentiate_input(
+            model, pixels, rebuild, lambda output: scores(self.score, output, classes), constant=constant
+        )
+        saliency = self.combine(pixels.unsqueeze(1) if score.ndim == 2 else pixels, grad)
+        return Explanation(output, reduce_channels(saliency, self.reduce or self.default_reduce, score.ndim))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -26,8 +27,8 @@ _MERGES = frozenset(["flatten", "reshape", "view", "mean"])
 
 
 def version(tensor: Tensor) -> int:
-    """How often the tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    """How often the tensor was changed in place; inference tensors and compiled graphs do not count."""
+    return 0 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,20 @@ from saliency_losses.extractors.layers import Layer
 from saliency_losses.extractors.layout import Layout, Reshape, layout_from, square_tokens
 from saliency_losses.extractors.memory import remember, remembered
 from saliency_losses.extractors.modules import find_module, unwrap
+from saliency_losses.extractors.runs import TappingRun
 from saliency_losses.extractors.score import find_logits
 
-__all__ = ["Classified", "Tapped", "list_layers", "probe", "probe_head"]
+__all__ = [
+    "Classified",
+    "Tapped",
+    "check_call",
+    "gives_logits",
+    "list_layers",
+    "parametrised",
+    "probe",
+    "probe_head",
+    "tap_of",
+]
 
 
 class Tapped(NamedTuple):
@@ -84,6 +95,10 @@ def probe(
         ValueError: There is no such layer or no default, it runs without gradients although they are on, or nothing
             tells how to read it.
     """
+    if isinstance(run, TappingRun):
+        options: dict[str, Any] = {"score": score, "reshape": reshape, "double_backward": double_backward}
+        prepared: Tapped = run.layers(model, inputs, layers, above=above, **options)
+        return prepared
     run, told = run or call_model, layout_from(reshape)
     anatomy = remembered(model, inputs)
     if anatomy is not None and not all(_is_known(anatomy, model, layer, told) for layer in layers):
@@ -139,6 +154,9 @@ def probe_head(
     Raises:
         ValueError: There is no head, or in this call it did not give the logits.
     """
+    if isinstance(run, TappingRun):
+        prepared: Classified = run.head(model, inputs, choose, name, leaf=leaf)
+        return prepared
     run = run or call_model
     anatomy = remembered(model, inputs)
     if anatomy is None or (name is not None and name not in anatomy.heads):
@@ -160,15 +178,45 @@ def probe_head(
     logits = find_logits(output) if head.name == anatomy.main else None
     if head.classifier is None:
         calls.append(pooled_call(features, head.channel_axis, logits))
-    why = None if calls else f"its classifier {head.name!r} was not called this time"
-    if calls and _worth_checking(model, anatomy, head, features):
-        why = why_not_this_call(calls[0], logits, dropout=head.dropout)
-    if why is not None:
+    values = _worth_checking(model, anatomy, head, features)
+    return Classified(output, head, check_call(head, calls[0] if calls else None, logits, values=values))
+
+
+def check_call(head: Head, call: HeadCall | None, logits: Tensor | None, *, values: bool) -> HeadCall:
+    """The call itself, if it is what CAM stands on.
+
+    Args:
+        head: The classifier.
+        call: What it did; ``None`` if it was not called.
+        logits: What the model returned, or ``None`` if another output was chosen.
+        values: Whether to look at numbers, which makes a device wait.
+
+    Raises:
+        ValueError: The head was not called, or did not give the logits.
+    """
+    why = None if call is not None else f"its classifier {head.name!r} was not called this time"
+    if call is not None and values:
+        why = why_not_this_call(call, logits, dropout=head.dropout)
+    if call is None or why is not None:
         raise ValueError(
             f"CAM follows one way from pooling to logits, but in this call {why}. Name the classifier, CAM(head=...), "
             "with one loss for each, or use extractor='grad_cam' with a layer by name."
         )
-    return Classified(output, head, calls[0])
+    return call
+
+
+def gives_logits(model: nn.Module, inputs: Any, head: Head) -> bool:
+    """Whether this head of a model that was probed gives the model's logits."""
+    anatomy = remembered(model, inputs)
+    return anatomy is not None and anatomy.main == head.name
+
+
+def tap_of(model: nn.Module, inputs: Any, layer: str | None) -> Tap:
+    """Where :func:`probe` taps this layer of a model that was probed."""
+    anatomy = remembered(model, inputs)
+    if layer is None and anatomy is not None:
+        return _default(anatomy)[0]
+    return Tap(layer or "", "output")
 
 
 def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) -> list[Layer]:
@@ -210,10 +258,15 @@ def list_layers(model: nn.Module, images: Any, *, forward: Run | None = None) ->
     return layers
 
 
+def parametrised(model: nn.Module) -> bool:
+    """Whether a linear layer's weight is computed by a parametrisation."""
+    linear = (module for module in unwrap(model).modules() if isinstance(module, nn.Linear))
+    return any(map(parametrize.is_parametrized, linear))
+
+
 def _parametrised_once(model: nn.Module) -> AbstractContextManager[Any]:
     """Where linear layers are parametrised: compute each weight once, so that reading it again changes nothing."""
-    linear = (module for module in unwrap(model).modules() if isinstance(module, nn.Linear))
-    return parametrize.cached() if any(map(parametrize.is_parametrized, linear)) else nullcontext()
+    return parametrize.cached() if parametrised(model) else nullcontext()
 
 
 def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Tensor) -> bool:

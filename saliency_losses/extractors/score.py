@@ -5,7 +5,8 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from saliency_losses.extractors.values import looks_at_values
 
 __all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "scores"]
 
@@ -152,15 +153,20 @@ def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tenso
     classes = _checked(classes, batch, count)
     if count == 1:
         return (2.0 * classes.to(logits.dtype) - 1.0).unsqueeze(-1)
-    weights = classes if classes.is_floating_point() else F.one_hot(classes, count)
+    weights = classes if classes.is_floating_point() else _one_hot(classes, count)
     weights = weights.to(logits.dtype)
     if score == "contrast":
-        best, second = (F.one_hot(index, count) for index in logits.topk(2).indices.unbind(1))
+        best, second = (_one_hot(index, count) for index in logits.topk(2).indices.unbind(1))
         if weights.ndim == 3:
             best, second = best.unsqueeze(1), second.unsqueeze(1)
         on_best = (weights * best).sum(-1, keepdim=True)
         weights = weights - (weights.sum(-1, keepdim=True) - on_best) * best - on_best * second
     return weights
+
+
+def _one_hot(index: Tensor, count: int) -> Tensor:
+    """As PyTorch's, but of operations that every graph takes."""
+    return (index.unsqueeze(-1) == torch.arange(count, device=index.device)).long()
 
 
 def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
@@ -171,7 +177,7 @@ def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
     if classes.is_floating_point():
         if count == 1 and classes.shape in ((batch,), (batch, 1)):
             classes = classes.reshape(batch)
-            if classes.device.type == "cpu" and not bool(((classes >= 0) & (classes <= 1)).all()):
+            if looks_at_values(classes) and not bool(((classes >= 0) & (classes <= 1)).all()):
                 raise ValueError("Targets of a one-logit model must lie in [0, 1].")
             return classes
         if classes.shape == (batch, count) and count > 1:
@@ -184,7 +190,7 @@ def _checked(classes: Tensor, batch: int, count: int) -> Tensor:
         raise TypeError("The explained classes are bool; use integers (.long()) or float weights (.float()).")
     if classes.ndim not in (1, 2) or classes.shape[0] != batch:
         raise ValueError(f"Expected class indices of shape ({batch},) or ({batch}, K), got {tuple(classes.shape)}.")
-    if classes.device.type == "cpu" and classes.numel():
+    if looks_at_values(classes) and classes.numel():
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or high >= kinds:
             raise ValueError(
