@@ -74,7 +74,7 @@ def write_reference(folder: Path) -> None:
     ):
         entries = []
         for name in names:
-            maker: Callable[..., Any] = registry._find(name)
+            maker: Callable[..., Any] = registry.find(name)
             path = f"{maker.__module__}.{maker.__qualname__}".removeprefix("saliency_losses.")
             entries.append(f"{_heading(name, '-')}\n\n{_directive(path, inspect.isclass(maker))}")
         if page == "extractors":

@@ -88,7 +88,7 @@ class Registry(Generic[T]):
             ValueError: No part has this name; the message lists those that exist.
             TypeError: The part does not know an option.
         """
-        return self._find(name)(**options)
+        return self.find(name)(**options)
 
     def resolve(self, part: str | T) -> T:
         """``part`` itself where it is an instance, else the part of that name with its defaults."""
@@ -111,7 +111,12 @@ class Registry(Generic[T]):
     def _plugins(self) -> dict[str, Any]:
         return {point.name: point for point in entry_points(group=f"saliency_losses.{self.kind}s")}
 
-    def _find(self, name: str) -> Callable[..., T]:
+    def find(self, name: str) -> Callable[..., T]:
+        """The class or function registered under this name.
+
+        Raises:
+            ValueError: There is none; the message lists those that exist.
+        """
         if name not in self._makers:
             plugin = self._plugins().get(name)
             if plugin is None:

@@ -1,13 +1,15 @@
 """Extractors: where a model looks, as a map that can be trained through."""
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from saliency_losses.extractors.activation_map import ActivationMap
+from saliency_losses.extractors.auto import Auto
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, SaliencyExtractor, call_model
 from saliency_losses.extractors.cam import CAM, class_activation_map
 from saliency_losses.extractors.captum import CaptumExtractor
 from saliency_losses.extractors.channels import reduce_channels
 from saliency_losses.extractors.deconvolution import Deconvolution
+from saliency_losses.extractors.details import Details, DetailsTable, details_of
 from saliency_losses.extractors.eigen_cam import EigenCAM
 from saliency_losses.extractors.eigen_grad_cam import EigenGradCAM
 from saliency_losses.extractors.element_wise_grad_cam import ElementWiseGradCAM
@@ -33,8 +35,11 @@ __all__ = [
     "CAM",
     "RISE",
     "ActivationMap",
+    "Auto",
     "CaptumExtractor",
     "Deconvolution",
+    "Details",
+    "DetailsTable",
     "EigenCAM",
     "EigenGradCAM",
     "ElementWiseGradCAM",
@@ -79,14 +84,27 @@ def create_extractor(name: str, **options: Any) -> SaliencyExtractor:
     return EXTRACTORS.create(name, **options)
 
 
-def list_extractors() -> list[str]:
+@overload
+def list_extractors() -> list[str]: ...
+@overload
+def list_extractors(*, details: Literal[False]) -> list[str]: ...
+@overload
+def list_extractors(*, details: Literal[True]) -> DetailsTable: ...
+def list_extractors(*, details: bool = False) -> list[str] | DetailsTable:
     """The names of all extractors, those of installed plugins included.
+
+    Args:
+        details: Instead, what each declares to be: prints as a table.
 
     Example:
         >>> [name for name in list_extractors() if name.startswith("grad_cam")]
         ['grad_cam', 'grad_cam_plus_plus']
+        >>> print(DetailsTable(row for row in list_extractors(details=True) if row.name in ("cam", "grad_cam")))
+        extractor  needs                order  passes  compiles  static graph  tokens  axes     K maps
+        cam        activations          1      1       yes       yes           yes     1, 2, 3  yes
+        grad_cam   activation gradient  2      1       yes       -             yes     1, 2, 3  yes
     """
-    return EXTRACTORS.names()
+    return DetailsTable(map(details_of, EXTRACTORS.names())) if details else EXTRACTORS.names()
 
 
 register_extractor = EXTRACTORS.register

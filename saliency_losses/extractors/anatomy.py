@@ -64,8 +64,10 @@ class Anatomy:
         if not outer:
             return "No layer of it has positions, so use extractor='input_gradient'."
         names = ", ".join(f"{layer.name!r} {layer.shape}" for layer in outer[-4:])
-        before = " before the last attention" if outer[-1].layout.tokens is not None else ""
-        return f"Use extractor='grad_cam' with a layer{before} by name: GradCAM(layer=...). Candidates: {names}."
+        return (
+            "Use extractor='grad_cam', which finds a layer or takes one by name: GradCAM(layer=...). Candidates: "
+            f"{names}."
+        )
 
     @property
     def sized(self) -> bool:
@@ -251,7 +253,10 @@ class Observer:
                 reason = why_not_this_call(call, logits, dropout=dropout)
             if reason is None:
                 shape = tuple(pool.source.shape[1:])
-                head = Head(self._taps[id(pool)], pool.channel_axis, name, number, shape, dropout)
+                tap = self._taps[id(pool)]
+                layout = self._pooled[tap]
+                tokens = None if layout is None else layout.tokens
+                head = Head(tap, pool.channel_axis, name, number, shape, dropout, tokens)
                 self.calls[head.name] = call
                 return head, ""
             why = reason

@@ -99,11 +99,11 @@ class SaliencyExtractor(nn.Module, ABC):
             :meth:`~saliency_losses.guided.SaliencyGuidedLoss.prepare`.
     """
 
-    needs: ClassVar[str] = "activations"
+    needs: str = "activations"
     order: int = 2
     passes: int | None = 1
-    tokens: ClassVar[bool] = True
-    dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    tokens: bool = True
+    dimensions: tuple[int, ...] = (1, 2, 3)
     maps_per_sample: ClassVar[bool] = True
     compiles: bool = False
 

@@ -92,7 +92,22 @@ class CAM(SaliencyExtractor):
         else:
             weights = self._weights(output, call, classes, keep=keep)
         rows = None if features is None else self._channels_last(features.tensor, head)
-        return Explanation(output, call.explain(weights, rows))
+        saliency = call.explain(weights, rows)
+        if rows is None and head.tokens is not None:
+            saliency = self._on_grid(saliency, call, head)
+        return Explanation(output, saliency)
+
+    def _on_grid(self, saliency: Tensor, call: HeadCall, head: Head) -> Tensor:
+        """The map of tokens, (B, N) or (B, K, N), as the grid of their patches."""
+        found = tuple(call.features.movedim(-1, head.channel_axis).shape[1:])
+        if head.tokens is None or found != head.shape:
+            raise ValueError(
+                f"The model was prepared where tokens of shape (B, *{head.shape}) are pooled, now it is (B, *{found}): "
+                "prepare with images of this size, or call guided.unprepare()."
+            )
+        several = saliency.ndim == 3
+        grid = head.tokens.unfold(saliency if several else saliency.unsqueeze(1))
+        return grid if several else grid.squeeze(1)
 
     def _channels_last(self, features: Tensor, head: Head) -> Tensor:
         channels = head.shape[head.channel_axis - 1]

@@ -79,7 +79,6 @@ class CaptumExtractor(SaliencyExtractor):
         Kokhlikyan et al., Captum: A unified and generic model interpretability library for PyTorch, 2020.
     """
 
-    needs = "input gradient"
     order = 2
     maps_per_sample = False
 
@@ -105,6 +104,8 @@ class CaptumExtractor(SaliencyExtractor):
         self.input = input
         self.options = options
         self.passes = self.support.passes
+        self.needs = "activation gradient" if self.support.needs_layer else "input gradient"
+        self.tokens = not self.support.needs_layer
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""

@@ -53,6 +53,8 @@ class Deconvolution(InputGradientExtractor):
         Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
     """
 
+    tokens = False
+
     def rectifiers(self) -> Rectifiers:
         """Those of this rule."""
         return Rectifiers(deconvolution_relu)

@@ -53,6 +53,8 @@ class GuidedBackprop(InputGradientExtractor):
         Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR workshop 2015.
     """
 
+    tokens = False
+
     def rectifiers(self) -> Rectifiers:
         """Those of this rule."""
         return Rectifiers(guided_relu)

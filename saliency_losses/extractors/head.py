@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from saliency_losses.extractors.base import full_precision
 from saliency_losses.extractors.capture import Captured, Tap, as_leaf, first_argument
+from saliency_losses.extractors.layout import Tokens
 from saliency_losses.extractors.modules import find_module
 
 __all__ = [
@@ -37,6 +38,7 @@ class Head:
         call: Which call of the classifier in one forward pass, from 1.
         shape: Of one sample of the tapped tensor when the head was verified.
         dropout: Whether dropout lies between pooling and classifier, in this mode.
+        tokens: Which of the pooled positions are patches of which grid; ``None`` where they are no tokens.
     """
 
     tap: Tap
@@ -45,6 +47,7 @@ class Head:
     call: int
     shape: tuple[int, ...]
     dropout: bool
+    tokens: Tokens | None = None
 
     @property
     def name(self) -> str:
