@@ -15,7 +15,7 @@ test-slow: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-peers: .venv/.peers
-	$(BIN)/python -m pytest -m peers tests/test_peers.py
+	$(BIN)/python -m pytest -m peers tests/test_peers.py tests/test_attention.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,9 +1,12 @@
 """What all tests share: a seed, one thread, and which options make each registered part testable."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from models import InplaceNet, TokensAndAge, TwoInputs, plain_net, token_net
+from torch import nn
 
 import saliency_losses as sl
 from saliency_losses.testing import smooth_network
@@ -27,14 +30,27 @@ def needs_layer(name: str) -> bool:
     return "layer" in EXTRACTOR_OPTIONS.get(name, {})
 
 
+# Extractors of attention, and the token networks that stand in for the convolutional ones.
+ATTENTION = ("attention_relevance", "attention_rollout", "le_grad")
+_TOKEN_NETWORKS: dict[Callable[..., nn.Module], Callable[[], nn.Module]] = {
+    smooth_network: lambda: token_net(dropout=0.3).double(),
+    plain_net: token_net,
+    InplaceNet: lambda: token_net(dropout=0.25, fused=False),
+    TwoInputs: TokensAndAge,
+}
+
+
+def network(name: str, make: Callable[..., nn.Module] = smooth_network) -> Any:
+    """What ``make`` gives for the extractor of this name: with ReLUs, or tokens, where it needs them."""
+    if name not in ATTENTION:
+        return make() if make in (InplaceNet, TwoInputs) else make(rectified=name in RECTIFIED)
+    torch.manual_seed(3)  # finite differences step over no kink of these methods' ReLUs
+    return _TOKEN_NETWORKS[make]()
+
+
 def extractor(name: str, **options: Any) -> sl.SaliencyExtractor:
     """The extractor of this name, with what it needs for ``smooth_network`` and ``plain_net``."""
     return sl.create_extractor(name, **{**EXTRACTOR_OPTIONS.get(name, {}), **options})
-
-
-def network(name: str) -> torch.nn.Sequential:
-    """``smooth_network`` for the extractor of this name."""
-    return smooth_network(rectified=name in RECTIFIED)
 
 
 torch.set_num_threads(1)  # the networks are tiny: threads cost more than they give

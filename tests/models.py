@@ -58,6 +58,65 @@ class Attention(nn.Module):
         return self.head(tokens[:, 0])
 
 
+class Patches(nn.Module):
+    """Patches of 3x3 pixels as tokens, behind a class token."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, stride=3)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.conv(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(len(x), -1, -1), tokens], 1)
+
+
+class Block(nn.Module):
+    """Self-attention of two heads and a curved multi-layer perceptron, each with a residual connection."""
+
+    def __init__(self, width: int = 8, *, dropout: float = 0.0, fused: bool = True) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.drop = nn.Dropout(dropout, inplace=True)
+        self.dropout, self.fused = dropout, fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        if self.fused:
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        else:
+            mixed = F.dropout((q @ k.transpose(-2, -1) * 0.5).softmax(-1), self.dropout, self.training) @ v
+        x = x + self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.mlp(self.norm2(x)))
+
+
+class First(nn.Module):
+    """The class token."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0]
+
+
+class TokensAndAge(nn.Module):
+    """:class:`TwoInputs` for extractors of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.block, self.age, self.head = Patches(), Block(), nn.Linear(1, 8), nn.Linear(8, 2)
+
+    def forward(self, image: Tensor, age: Tensor) -> dict[str, Any]:
+        x = self.block(self.patches(image) + self.age(age)[:, None])
+        return {"logits": self.head(x[:, 0]), "features": x}
+
+
+def token_net(classes: int = 3, *, dropout: float = 0.0, fused: bool = True) -> nn.Sequential:
+    """A vision transformer without positions, of two blocks; attention has four numbers for each query and key."""
+    blocks = [Block(dropout=dropout, fused=fused) for _ in range(2)]
+    return nn.Sequential(Patches(), *blocks, nn.LayerNorm(8), First(), nn.Linear(8, classes))
+
+
 def plain_net(classes: int = 3, *, rectified: bool = False) -> nn.Sequential:
     """Without BatchNorm or dropout, for comparisons across processes and batches."""
     return nn.Sequential(

@@ -293,3 +293,52 @@ def smooth_grad(net, images, labels, samples=3, share=0.15):
         grads = [_gradient_at(net, image + deviation * noise[k, b], int(labels[b])) for k in range(samples)]
         maps.append((sum(grads) / samples).abs().amax(0).numpy())
     return np.stack(maps)
+
+
+def _by_hand(net, image):
+    """The logits, and the attention of each head in each of two layers, one query and one key at a time."""
+    x, layers = net[0](image[None])[0], []
+    for block in net[1:3]:
+        rows, heads, mixed = block.qkv(block.norm1(x)), [], []
+        for h in range(2):
+            q, k, v = (rows[:, 8 * part + 4 * h : 8 * part + 4 * h + 4] for part in range(3))
+            scores = [torch.stack([q[i] @ k[j] / 2.0 for j in range(len(x))]) for i in range(len(x))]
+            heads.append(torch.stack([torch.softmax(row, 0) for row in scores]))
+            mixed.append(heads[h] @ v)
+        layers.append(heads)
+        x = x + block.out(torch.cat(mixed, 1))
+        x = x + block.mlp(block.norm2(x))
+    return net[5](net[3](x)[0]), layers
+
+
+@oracle(EXTRACTORS, "attention_rollout")
+def attention_rollout(net, image, label):
+    """Half of attention, half of the identity, multiplied up from the first layer; the class token's row."""
+    result = torch.eye(10, dtype=image.dtype)
+    for heads in _by_hand(net, image)[1]:
+        result = (0.5 * (heads[0] + heads[1]) / 2 + 0.5 * torch.eye(10)) @ result
+    return result[0, 1:].view(3, 3).detach().numpy()
+
+
+@oracle(EXTRACTORS, "attention_relevance")
+def attention_relevance(net, image, label):
+    """R becomes R + mean over heads of (gradient * attention)+ times R; the class token's row."""
+    logits, layers = _by_hand(net, image)
+    relevance = torch.eye(10, dtype=image.dtype)
+    for heads in layers:
+        grads = torch.autograd.grad(logits[label], heads, retain_graph=True)
+        weighed = sum((g * a).clamp(min=0) for g, a in zip(grads, heads, strict=True)) / 2
+        relevance = relevance + weighed @ relevance
+    return relevance[0, 1:].view(3, 3).detach().numpy()
+
+
+@oracle(EXTRACTORS, "le_grad")
+def le_grad(net, image, label):
+    """The positive gradient of each attention, averaged over queries, heads and layers."""
+    logits, layers = _by_hand(net, image)
+    total = torch.zeros(10, dtype=image.dtype)
+    for heads in layers:
+        for grad in torch.autograd.grad(logits[label], heads, retain_graph=True):
+            for row in grad:
+                total += row.clamp(min=0)
+    return (total / (2 * 2 * 10))[1:].view(3, 3).numpy()

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import extractor
+from conftest import network as network_for
 from models import batch, plain_net
 from torch.nn.parallel import DistributedDataParallel as DDP
 
@@ -29,21 +30,21 @@ def data():
     return images, labels, human
 
 
-def network():
+def network(name="cam"):
     torch.manual_seed(7)
-    return plain_net(rectified=True).double()
+    return network_for(name, plain_net).double()
 
 
 def flags(counts):
     return torch.tensor([c == "1" for c in COUNTS[counts]])
 
 
-def single(part, counts, **options):
+def single(part, counts, name="cam", **options):
     """The gradients of one process on all samples.
 
     Computed on each rank: counts are summed over ranks that all hold all samples, and divided by the number of ranks.
     """
-    net = network()
+    net = network(name)
     images, labels, human = data()
     guided = sl.SaliencyGuidedLoss(net, part, "mse", alpha=0.3, gradient_sync="manual", **options)
     guided(images, labels, human, annotated=flags(counts)).loss.backward()
@@ -62,7 +63,7 @@ def mine(rank, *tensors):
 def exact(rank, name, counts, wrap):
     part = extractor(name)
     images, labels, human, found = mine(rank, *data(), flags(counts))
-    net = network()
+    net = network(name)
     if wrap == "model":
         guided = sl.SaliencyGuidedLoss(DDP(net), part, "mse", alpha=0.3)
     else:
@@ -70,7 +71,7 @@ def exact(rank, name, counts, wrap):
     for _ in range(3):  # static_graph learns on the first step and could go wrong on the next
         net.zero_grad()
         guided(images, labels, human, annotated=found).loss.backward()
-        agree(net, single(part, counts))
+        agree(net, single(part, counts, name))
 
 
 def no_map_on_one_rank(rank):

@@ -178,9 +178,9 @@ def test_soft_labels_mix_the_maps(name):
     torch.testing.assert_close(extractor(name)(net, images, weights).saliency, 0.7 * first + 0.3 * second)
 
 
-@pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient"])
+@pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient", "attention_relevance", "le_grad"])
 def test_several_classes_per_image_equal_one_at_a_time(name):
-    net, images = plain_net(), batch()[0]
+    net, images = network(name, plain_net), batch()[0]
     classes = torch.tensor([[0, 1], [2, 1], [1, 1], [2, 0]])
     together = extractor(name)(net, images, classes).saliency
     apart = torch.stack([extractor(name)(net, images, classes[:, k]).saliency for k in (0, 1)], 1)
@@ -208,7 +208,7 @@ def test_scores():
 
 @each
 def test_dict_output_and_two_inputs(name):
-    net, (images, labels, _) = TwoInputs(), batch(classes=2)
+    net, (images, labels, _) = network(name, TwoInputs), batch(classes=2)
     options = {"layer": "stem"} if needs_layer(name) else {}
     options |= {"input": "image"} if hasattr(extractor(name), "input") else {}
     part = extractor(name, **options)
@@ -225,7 +225,7 @@ def test_a_model_that_raises_keeps_no_hook(name):
         def forward(self, x):
             raise KeyError("broken on purpose")
 
-    net = plain_net(rectified=True)
+    net = network(name, plain_net)
     part = extractor(name)
     part(net, *batch()[:2])
     net.append(Raises())
@@ -236,7 +236,7 @@ def test_a_model_that_raises_keeps_no_hook(name):
 
 @each
 def test_evaluation_of_a_frozen_model(name):
-    net = plain_net(rectified=True).requires_grad_(False)
+    net = network(name, plain_net).requires_grad_(False)
     images, labels, _ = batch()
     for context in (torch.no_grad, torch.inference_mode):
         with context():

@@ -32,13 +32,15 @@ def test_smooth_network_with_batchnorm_in_train_mode(name, divergence):
 @pytest.mark.parametrize("name", sl.list_extractors())
 def test_inplace_relus_behind_batchnorm(name, divergence):
     options = {"layer": "bn1"} if needs_layer(name) or name == "grad_cam" else {}
-    check(InplaceNet(), extractor(name, **options), divergence, saliency_weight=3.0)
+    check(network(name, InplaceNet), extractor(name, **options), divergence, saliency_weight=3.0)
 
 
 @pytest.mark.parametrize("score", ["contrast", "predicted", 1, lambda out, y: out.log_softmax(1).sum(1)])
-@pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient", "captum_saliency"])
+@pytest.mark.parametrize(
+    "name", ["cam", "grad_cam", "input_gradient", "captum_saliency", "attention_relevance", "le_grad"]
+)
 def test_every_score(name, score, divergence):
-    check(smooth_network(), extractor(name, score=score), divergence)
+    check(network(name), extractor(name, score=score), divergence)
 
 
 @pytest.mark.parametrize("options", [{"layer": "bn1", "relu": True}, {"layer": "conv3"}, {}])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import RECTIFIED, extractor
+from conftest import extractor, network
 from models import batch, plain_net
 
 import saliency_losses as sl
@@ -17,7 +17,7 @@ pairs = pytest.mark.parametrize(
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_with_gradient_scaling(name, divergence, dtype):
     images, labels, human = batch()
-    net = plain_net(rectified=name in RECTIFIED)
+    net = network(name, plain_net)
     guided = sl.SaliencyGuidedLoss(net, extractor(name), divergence, saliency_weight=1.0)
     torch.manual_seed(0)
     exact = guided(images, labels, human)
@@ -60,7 +60,7 @@ def test_flat_empty_and_single_pixel_maps_are_finite(name, divergence, dtype):
     human[1] = 0.7
     human[2, 4, 4] = 1.0
     images[3] = 0.0  # constant input: a flat map for some extractors
-    net = plain_net(rectified=name in RECTIFIED)
+    net = network(name, plain_net)
     guided = sl.SaliencyGuidedLoss(net, extractor(name), divergence)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         out = guided(images, labels, human, annotated=torch.ones(4, dtype=torch.bool))
@@ -73,9 +73,9 @@ def test_flat_empty_and_single_pixel_maps_are_finite(name, divergence, dtype):
 def test_flat_model_maps_are_finite(name, divergence):
     """A dead network: every map is exactly zero."""
     images, labels, human = batch()
-    net = plain_net(rectified=name in RECTIFIED)
+    net = network(name, plain_net)
     with torch.no_grad():
-        net[6].weight.zero_()
+        net[-1].weight.zero_()
     out = sl.SaliencyGuidedLoss(net, extractor(name), divergence)(images, labels, human)
     out.loss.backward()
     assert out.loss.isfinite()
@@ -84,8 +84,8 @@ def test_flat_model_maps_are_finite(name, divergence):
 
 def test_a_model_in_half_precision():
     images, labels, human = batch()
-    net = plain_net(rectified=True).bfloat16()
     for name in sl.list_extractors():
+        net = network(name, plain_net).bfloat16()
         out = sl.SaliencyGuidedLoss(net, extractor(name))(images.bfloat16(), labels, human)
         assert out.saliency_loss.dtype == torch.float32
         out.loss.backward()

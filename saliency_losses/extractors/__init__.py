@@ -3,6 +3,8 @@
 from typing import Any, Literal, overload
 
 from saliency_losses.extractors.activation_map import ActivationMap
+from saliency_losses.extractors.attention_relevance import AttentionRelevance
+from saliency_losses.extractors.attention_rollout import AttentionRollout
 from saliency_losses.extractors.auto import Auto
 from saliency_losses.extractors.base import EXTRACTORS, Explanation, SaliencyExtractor, call_model
 from saliency_losses.extractors.cam import CAM, class_activation_map
@@ -23,6 +25,7 @@ from saliency_losses.extractors.input_x_gradient import InputXGradient
 from saliency_losses.extractors.integrated_gradients import IntegratedGradients
 from saliency_losses.extractors.layer_cam import LayerCAM
 from saliency_losses.extractors.layers import Layer
+from saliency_losses.extractors.le_grad import LeGrad
 from saliency_losses.extractors.occlusion import Occlusion
 from saliency_losses.extractors.probe import list_layers
 from saliency_losses.extractors.rise import RISE
@@ -35,6 +38,8 @@ __all__ = [
     "CAM",
     "RISE",
     "ActivationMap",
+    "AttentionRelevance",
+    "AttentionRollout",
     "Auto",
     "CaptumExtractor",
     "Deconvolution",
@@ -54,6 +59,7 @@ __all__ = [
     "IntegratedGradients",
     "Layer",
     "LayerCAM",
+    "LeGrad",
     "Occlusion",
     "SaliencyExtractor",
     "Score",
