@@ -8,8 +8,10 @@ import torch
 from models import batch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import saliency_losses as sl
+from saliency_losses.extractors import GradCAM
 from saliency_losses.extractors.eigen_grad_cam import eigen_grad_cam
 from saliency_losses.extractors.element_wise_grad_cam import element_wise_grad_cam
 from saliency_losses.extractors.grad_cam import grad_cam
@@ -205,3 +207,24 @@ def test_eval_mode_needs_no_choice():
         for choice in ("constant", "coupled")
     )
     assert torch.equal(own, coupled)
+
+
+def test_checkpointed_batchnorm_above_the_layer_is_refused():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+            self.body = nn.Sequential(nn.BatchNorm2d(4), nn.GELU())
+
+        def forward(self, x):
+            return self.head(checkpoint(self.body, self.stem(x), use_reentrant=False).mean((2, 3)))
+
+    images, labels, human = batch()
+    net = Net()
+    guided = sl.SaliencyGuidedLoss(net, GradCAM(layer="stem"), "correlation")
+    with pytest.raises(RuntimeError, match=r"checkpointed region above the layer.*batch_statistics='coupled'"):
+        guided(images, labels, human)
+    sl.SaliencyGuidedLoss(net, GradCAM(layer="stem", batch_statistics="coupled"))(images, labels, human).loss.backward()
+    assert net.stem.weight.grad.isfinite().all()
+    net.eval()
+    guided(images, labels, human).loss.backward()

@@ -58,22 +58,30 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches, a class token, two blocks."""
 
-    def __init__(self):
+    def __init__(self, block=Block):
         super().__init__()
         self.patch, self.token = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.zeros(1, 1, 8))
-        self.blocks, self.head = nn.Sequential(Block(), Block()), nn.Linear(8, 3)
+        self.blocks, self.head = nn.Sequential(block(), block()), nn.Linear(8, 3)
 
     def forward(self, x):
         tokens = self.patch(x).flatten(2).transpose(1, 2)
         return self.head(self.blocks(torch.cat([self.token.expand(len(x), 1, 8), tokens], 1))[:, 0])
 
 
+class InsistentBlock(Block):
+    """Chooses its attention kernel by itself."""
+
+    def forward(self, tokens):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+            return super().forward(tokens)
+
+
 def patches(tokens):
     return tokens[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
 
 
-def vit():
-    return sl.SaliencyGuidedLoss(ViT(), GradCAM(layer="blocks.0", reshape=patches))
+def vit(block=Block):
+    return sl.SaliencyGuidedLoss(ViT(block), GradCAM(layer="blocks.0", reshape=patches))
 
 
 class Checkpointed(nn.Module):
@@ -170,8 +178,8 @@ SEVERAL = LABELS[:, None].expand(4, 2)
 # What is planted, and the finding: its severity, code, and what message and remedy say.
 PLANTED = {
     "fused attention": (
-        lambda: sl.preflight(vit(), IMAGES, LABELS, HUMAN),
-        ("error", "fused_attention", "fused attention kernel without double backward", r"sdpa_kernel\(.*MATH"),
+        lambda: sl.preflight(vit(InsistentBlock), IMAGES, LABELS, HUMAN),
+        ("error", "fused_attention", "insists on a fused attention kernel without double", r"sdpa_kernel\(.*MATH"),
     ),
     "reentrant checkpointing above the layer": (
         lambda: check(Checkpointed("neck"), GradCAM(layer="stem")),
@@ -258,7 +266,7 @@ PLANTED = {
         ("warning", "coupled_samples", r"\('bn1', 'bn2'\) lies between conv1 and the score", "GroupNorm"),
     ),
     "BatchNorm above the input": (
-        lambda: check(Residual(), "input_gradient"),
+        lambda: check(Residual(), InputGradient(batch_statistics="coupled")),
         ("warning", "coupled_samples", r"\('bn1', 'bn2'\) lies between the input and the score", "GroupNorm"),
     ),
     "empty human maps": (

@@ -16,6 +16,7 @@ from saliency_losses.checks.report import Preflight
 from saliency_losses.checks.sandbox import changes, fresh
 from saliency_losses.checks.survey import survey
 from saliency_losses.checks.wrappers import wrappers
+from saliency_losses.extractors.auto import Auto
 from saliency_losses.extractors.base import call_model
 from saliency_losses.extractors.gradient import hides_parameters
 from saliency_losses.extractors.modules import compiled_on_the_way, unwrap
@@ -60,17 +61,23 @@ class Trial:
                     report = self._look(report)
             with self._failing():
                 report = self._step(report, time)
+                if report.layer is None and hasattr(loss.extractor, "layer"):
+                    report = self._look(report)  # which layer of tokens counts, the step has told
         return dataclasses.replace(report, findings=tuple(self.found))
 
     def _look(self, report: Preflight) -> Preflight:
         """Where the map is taken, and what lies behind."""
         loss = self.loss
         seen = survey(loss.model, fresh(self.images), loss.run)
-        source = seen.source(loss.extractor)
+        extractor = loss.extractor
+        if isinstance(extractor, Auto):
+            extractor = extractor.choose(loss.model, fresh(self.images), run=loss.run)
+            report = dataclasses.replace(report, extractor=f"{loss.extractor}, here {extractor}")
+        source = seen.source(extractor)
         if source is None:
             return report
         behind = seen.behind(source)
-        self.found += structure.behind_the_layer(source, behind, loss.extractor, unwrap(loss.model).training)
+        self.found += structure.behind_the_layer(source, behind, extractor, unwrap(loss.model).training)
         self.behind = set(behind) if source.tap is not None else set()
         return dataclasses.replace(report, layer=source.place, why_layer=source.why)
 

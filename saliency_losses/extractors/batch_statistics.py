@@ -107,6 +107,12 @@ class Statistics(TorchFunctionMode):
             scale = inverse if weight is None else inverse * weight
             shift = -mean * scale if bias is None else bias - mean * scale
             return (x * _along_channels(scale, x) + _along_channels(shift, x)).to(x.dtype)
+        if _is_checkpointed():
+            raise RuntimeError(
+                "BatchNorm in train mode lies in a checkpointed region above the layer: it runs again where its "
+                "statistics cannot be held constant. Leave it out of the checkpoint, or give "
+                "batch_statistics='coupled' where the extractor has that."
+            )
         if x.numel() == x.shape[1]:
             return func(*args, **kwargs)  # raises: one value per channel has no variance
         result, mean, inverse = _BatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps, self._held)
@@ -167,6 +173,12 @@ class _BatchNorm(torch.autograd.Function):
             through = _gradient_of_statistics(x, mean, inverse, of_mean, of_inverse)
             of_x = through if of_x is None else of_x + through
         return of_x, of_weight, of_bias, *nothing
+
+
+def _is_checkpointed() -> bool:
+    """Whether what is computed now will be computed again in the backward pass."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks is not None and "_checkpoint_hook" in hooks[0].__qualname__
 
 
 def _gradient_of_statistics(

@@ -37,8 +37,8 @@ _OBSTACLES = {
         "reentrant checkpointing lies between the layer and the score. Use checkpoint(..., use_reentrant=False)."
     ),
     "ScaledDotProduct": (
-        "a fused attention kernel without double backward lies between the layer and the score. Call the loss under "
-        "'with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):'."
+        "the model insists on a fused attention kernel without double backward between the layer and the score. Let it "
+        "choose torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), or not choose at all."
     ),
     "FlashAttention": (
         "a fused attention kernel without double backward lies between the layer and the score. Build the model "
