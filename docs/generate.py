@@ -41,7 +41,16 @@ PAGES = {
             "diagnosis.Sweep",
         ],
     ),
-    "layers": ("Finding layers", ["extractors.list_layers", "extractors.Layer", "extractors.call_model"]),
+    "layers": (
+        "Finding layers",
+        [
+            "extractors.list_layers",
+            "extractors.Layer",
+            "extractors.layout.Layout",
+            "extractors.layout.Tokens",
+            "extractors.call_model",
+        ],
+    ),
     "extend": (
         "Writing your own",
         [
@@ -81,6 +90,10 @@ def write_reference(folder: Path) -> None:
             entries.append(
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
             )
+            reshape = ".. autodata:: saliency_losses.extractors.layout.Reshape\n   :no-value:"
+            entries.append(f"{_heading('How to read a layer', '-')}\n\n{reshape}")
+            details = "\n".join(f"   {line}" for line in str(sl.list_extractors(details=True)).splitlines())
+            entries.append(f"{_heading('What each declares', '-')}\n\n.. code-block:: text\n\n{details}")
             entries.append(_directive("extractors.channels.reduce_channels"))
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")

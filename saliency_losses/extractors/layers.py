@@ -56,7 +56,7 @@ class Layer(NamedTuple):
 
     @property
     def channel_axis(self) -> int:
-        """Which axis holds channels: 1 for convolutions, the last one for tokens."""
+        """The axis of the channels, 1 for convolutions, the last one for tokens."""
         return self.layout.channel_axis
 
     @property
