@@ -101,6 +101,7 @@ class AttentionRelevance(SaliencyExtractor):
     """
 
     order = 2
+    dimensions = (2,)
     needs = "attention gradient"
 
     def __init__(

@@ -99,6 +99,7 @@ class AttentionRollout(SaliencyExtractor):
     """
 
     order = 1
+    dimensions = (2,)
     needs = "attention"
     maps_per_sample = False
 

@@ -22,6 +22,7 @@ from saliency_losses.extractors.batch_statistics import Statistics, extra_passes
 from saliency_losses.extractors.captum_support import keep_graph, support_of
 from saliency_losses.extractors.channels import Reduce, check_reduce, reduce_channels
 from saliency_losses.extractors.gradient import half_scale, refuse_obstacles
+from saliency_losses.extractors.input_gradients import twice_differentiable
 from saliency_losses.extractors.inputs import pick_input
 from saliency_losses.extractors.layout import Layout
 from saliency_losses.extractors.modules import find_module
@@ -193,7 +194,7 @@ class _Scored(nn.Module):
                 return leaf[samples] if own else leaf
 
             inputs, classes = pytree.tree_map(of_samples, (inputs, classes))
-        with self.context() if self.context is not None else nullcontext():
+        with self.context() if self.context is not None else nullcontext(), twice_differentiable(self.keep):
             if extractor.support.way != "grad_kwargs":
                 output = (self._run or call_model)(self.model, inputs)
                 activation = None

@@ -93,6 +93,7 @@ class LeGrad(SaliencyExtractor):
     """
 
     order = 2
+    dimensions = (2,)
     needs = "attention gradient"
 
     def __init__(
