@@ -17,6 +17,8 @@ each = pytest.mark.parametrize("name", sl.list_extractors())
 
 
 class PatchMean(nn.Module):
+    """Drops the class token and averages the rest."""
+
     def forward(self, tokens):
         return tokens[:, 1:].mean(1)
 
@@ -75,7 +77,7 @@ def test_several_maps_per_sample(name):
 def test_tokens(name):
     net, part = token_mean_net(), extractor(name, **({"layer": "1"} if needs_layer(name) else {}))
     if not TABLE[name].tokens:
-        with pytest.raises((ValueError, RuntimeError), match="elsewhere|ReLU"):
+        with pytest.raises((ValueError, RuntimeError), match=r"elsewhere|ReLU"):
             part(net, *batch()[:2])
         return
     saliency = part(net, *batch()[:2]).saliency
