@@ -15,12 +15,11 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import saliency_losses as sl
 from docs.axes import judge_axes
 from docs.zoo import CASES, Case
-from saliency_losses.extractors.anatomy import observing
+from saliency_losses.extractors.probe import probe
 
 Row = dict[str, Any]
 
@@ -70,17 +69,19 @@ def examine(case: Case) -> Row:
         net, images = case.make()
     except Exception as error:
         return {**row, "broken": f"{type(error).__name__}: {error}"}
-    with sdpa_kernel(SDPBackend.MATH):
-        row["cam"], cam = examine_extractor("cam", net, images, None)
-        row["grad_cam"], _ = examine_extractor("grad_cam", net, images, (cam, row["cam"]))
-        if "map" in row["grad_cam"]:
-            row["grad_cam"]["layer"] = chosen_layer(net, images)
+    labels = torch.arange(len(images))
+    row["cam"], cam = examine_extractor("cam", net, images, labels, None)
+    row["grad_cam"], _ = examine_extractor("grad_cam", net, images, labels, (cam, row["cam"]))
+    if "map" in row["grad_cam"]:
+        row["grad_cam"]["layer"] = chosen_layer(net, images, labels)
     return row
 
 
-def examine_extractor(name: str, net: nn.Module, images: Tensor, known: Any) -> tuple[Row, Tensor | None]:
+def examine_extractor(
+    name: str, net: nn.Module, images: Tensor, labels: Tensor, known: Any
+) -> tuple[Row, Tensor | None]:
     """The map's shape and axes or the error, and the map; one that is but a multiple of ``known`` is judged like it."""
-    extractor, labels = sl.create_extractor(name), torch.arange(len(images))
+    extractor = sl.create_extractor(name)
 
     def explain(images: Tensor) -> Tensor:
         return extractor(net, images, labels).saliency
@@ -102,13 +103,10 @@ def examine_extractor(name: str, net: nn.Module, images: Tensor, known: Any) -> 
     return {"map": list(saliency.shape[1:]), **judged}, saliency
 
 
-def chosen_layer(net: nn.Module, images: Tensor) -> str | None:
+def chosen_layer(net: nn.Module, images: Tensor, labels: Tensor) -> str:
     """What ``grad_cam`` taps by itself, in words."""
-    with observing(net, leaf=True) as observer:
-        output = net(images)
-    anatomy = observer.conclude(net, output)
-    observer.release()
-    return None if anatomy.default is None else str(anatomy.default[0]).replace("'", "`")
+    (name,) = probe(net, images, None, [None], score=lambda logits: logits.gather(1, labels[:, None])[:, 0]).names
+    return name.removeprefix("the layer taken by default, ").rstrip(",").replace("'", "`")
 
 
 def is_good(row: Row) -> bool:
@@ -131,7 +129,7 @@ def cells(row: Row) -> list[str]:
     axes = f"{grad_cam['axes']}, {grad_cam['rows']:g} and {grad_cam['columns']:g}"
     if grad_cam["axes"] != "right":
         axes = f"**{grad_cam['axes']}: {grad_cam['why']}**"
-    return [row["model"], image, words, grad_cam["layer"] or "", " x ".join(map(str, grad_cam["map"])), axes]
+    return [row["model"], image, words, grad_cam["layer"], " x ".join(map(str, grad_cam["map"])), axes]
 
 
 def write(rows: list[Row], folder: Path) -> None:
