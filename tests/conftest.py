@@ -1,6 +1,6 @@
 """What all tests share: a seed, one thread, and which options make each registered part testable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -23,6 +23,11 @@ EXTRACTOR_OPTIONS: dict[str, dict[str, Any]] = {
 }
 # Parts that need a model with ReLUs.
 RECTIFIED = ("deconvolution", "guided_backprop")
+
+
+def one_of(values: Iterable[Any], *quick: Any) -> list[Any]:
+    """All values for a parametrized test, those but ``quick`` in the slow tier."""
+    return [pytest.param(value, marks=() if value in quick else pytest.mark.slow) for value in values]
 
 
 def needs_layer(name: str) -> bool:

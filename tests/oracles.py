@@ -45,6 +45,7 @@ def right_reasons(model, human):
     return float(sum(((1 - h) * m) ** 2 for m, h in zip(model.ravel(), human.ravel(), strict=True)))
 
 
+@oracle(EXTRACTORS, "auto")
 @oracle(EXTRACTORS, "cam")
 def cam(net, image, label):
     """Class weights times features before the pooling, one position at a time."""

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from conftest import extractor, needs_layer, network
+from conftest import extractor, needs_layer, network, one_of
 from models import Attention, InplaceNet, batch
 
 import saliency_losses as sl
 from saliency_losses.testing import check_gradients, smooth_network
 
-pytestmark = pytest.mark.parametrize("divergence", sl.list_divergences())
+# Every extractor with one divergence; the others, and all of them, in the slow tier.
+pytestmark = pytest.mark.parametrize("divergence", one_of(sl.list_divergences(), "correlation"))
 
 
 def check(model, part, divergence, **options):
@@ -56,3 +57,10 @@ def test_input_gradient_reductions(reduce, divergence):
 def test_attention_under_the_math_kernel(divergence):
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         check(Attention(), sl.create_extractor("grad_cam", layer="patch"), divergence)
+
+
+@pytest.mark.parametrize("other", sl.list_divergences())
+@pytest.mark.parametrize("name", ["cam", "grad_cam"])
+def test_every_divergence(name, other, divergence):
+    if divergence == "correlation":
+        check(smooth_network(), extractor(name), other)

@@ -308,7 +308,7 @@ def test_rules_hold_for_every_way_to_write_a_relu(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"saliency_losses.extractors.{name}.Rectifiers", Spy)
         output = extractor(name)(net, IMAGES, LABELS).output
-    assert modes[0].found == 8
+    assert modes[-1].found == 8
     torch.testing.assert_close(output, net(IMAGES))
     check_extractor(extractor(name), net, IMAGES)
     check_extractor(extractor(name), InplaceNet().double(), IMAGES)

@@ -107,7 +107,7 @@ class Statistics(TorchFunctionMode):
             scale = inverse if weight is None else inverse * weight
             shift = -mean * scale if bias is None else bias - mean * scale
             return (x * _along_channels(scale, x) + _along_channels(shift, x)).to(x.dtype)
-        if _is_checkpointed():
+        if not torch.compiler.is_compiling() and _is_checkpointed():
             raise RuntimeError(
                 "BatchNorm in train mode lies in a checkpointed region above the layer: it runs again where its "
                 "statistics cannot be held constant. Leave it out of the checkpoint, or give "
