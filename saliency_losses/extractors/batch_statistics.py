@@ -170,8 +170,7 @@ class _BatchNorm(torch.autograd.Function):
                 grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
             )
         if ctx.needs_input_grad[0] and (of_mean is not None or of_inverse is not None):
-            through = _gradient_of_statistics(x, mean, inverse, of_mean, of_inverse)
-            of_x = through if of_x is None else of_x + through
+            of_x = _with_gradient_of_statistics(of_x, x, mean, inverse, of_mean, of_inverse)
         return of_x, of_weight, of_bias, *nothing
 
 
@@ -181,16 +180,24 @@ def _is_checkpointed() -> bool:
     return hooks is not None and "_checkpoint_hook" in hooks[0].__qualname__
 
 
-def _gradient_of_statistics(
-    x: Tensor, mean: Tensor, inverse: Tensor, of_mean: Tensor | None, of_inverse: Tensor | None
+def _with_gradient_of_statistics(
+    of_x: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    inverse: Tensor,
+    of_mean: Tensor | None,
+    of_inverse: Tensor | None,
 ) -> Tensor:
-    """How a gradient at mean and inverse standard deviation reaches the input."""
+    """The gradient of the input, plus what reaches it from mean and inverse standard deviation."""
     count = x.numel() // x.shape[1]
     shift = torch.zeros_like(mean) if of_mean is None else of_mean / count
     if of_inverse is None:
-        return _along_channels(shift, x).expand_as(x).to(x.dtype)
+        through = _along_channels(shift, x).expand_as(x)
+        return through.to(x.dtype) if of_x is None else (of_x + through).to(x.dtype)
     slope = -of_inverse * inverse.pow(3) / count
-    return (x * _along_channels(slope, x) + _along_channels(shift - mean * slope, x)).to(x.dtype)
+    shift = _along_channels(shift - mean * slope, x)
+    base = shift.expand_as(x) if of_x is None else of_x + shift
+    return torch.addcmul(base, x.to(base.dtype), _along_channels(slope, x).to(base.dtype)).to(x.dtype)
 
 
 def _along_channels(values: Tensor, x: Tensor) -> Tensor:
