@@ -27,7 +27,7 @@ from saliency_losses.extractors.gradient import gradients, precision_of
 from saliency_losses.extractors.layout import Layout, Reshape, check_reshape
 from saliency_losses.extractors.probe import probe
 from saliency_losses.extractors.runs import TappingRun
-from saliency_losses.extractors.score import Score, check_score, scores
+from saliency_losses.extractors.score import Score, check_score, purpose_of, scores
 from saliency_losses.extractors.values import looks_at_values
 
 __all__ = ["ActivationGradientExtractor", "LayerView"]
@@ -127,6 +127,7 @@ class ActivationGradientExtractor(SaliencyExtractor, ABC):
                 reshape=self.reshape,
                 double_backward=keep or self.needs_curvature,
                 above=statistics if self.batch_statistics == "constant" else None,
+                purpose=purpose_of(self.score),
             )
             score = score_of(tapped.output)
             graph = keep or self.needs_curvature

@@ -151,7 +151,7 @@ class ActivationExtractor(SaliencyExtractor, ABC):
             activation = layout.read(tensor)
             with full_precision(activation) as (activation,):
                 saliency = self.read(activation.flatten(2)).view(len(activation), *activation.shape[2:])
-            if classes is not None and classes.ndim == 2 and not classes.is_floating_point():
+            if isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point():
                 saliency = saliency.unsqueeze(1).expand(-1, classes.shape[1], *saliency.shape[1:])
             maps.append(saliency)
         lead = maps[0].ndim - activation.ndim + 2

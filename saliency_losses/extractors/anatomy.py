@@ -1,6 +1,6 @@
 """What one forward pass shows of a model: its layers, and the pooling and linear classifier that CAM stands on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -36,6 +36,8 @@ class Anatomy:
             layer with positions; of tokens, the last layer where the score depends on patches.
         modules: All modules of the model, in order.
         checked: How often a head was held against the logits, by its name and the size of its features.
+        defaults: The default for each purpose, where it depends on what is explained.
+        asked: For which purposes and layers a map was taken.
     """
 
     layers: tuple[Layer, ...]
@@ -45,6 +47,13 @@ class Anatomy:
     default: tuple[Tap, Layout] | None
     modules: tuple["ref[nn.Module]", ...]
     checked: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
+    defaults: dict[Hashable, tuple[Tap, Layout]] = field(default_factory=dict)
+    asked: set[Hashable] = field(default_factory=set)
+
+    def default_for(self, purpose: Hashable) -> tuple[Tap, Layout] | None:
+        """Where gradient methods tap for a purpose; ``None`` where there is no such layer or it is not known yet."""
+        depends = self.main is None and self.default is not None and self.default[1].tokens is not None
+        return self.defaults.get(purpose) if depends else self.default
 
     def layer(self, model: nn.Module, name: str) -> Layer | None:
         """What is known of the layer called ``name``, by this or another name."""

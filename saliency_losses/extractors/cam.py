@@ -18,6 +18,7 @@ from saliency_losses.extractors.base import (
 from saliency_losses.extractors.capture import Tap, capture
 from saliency_losses.extractors.gradient import gradient
 from saliency_losses.extractors.head import Head, HeadCall, class_activation_map
+from saliency_losses.extractors.layout import Tokens
 from saliency_losses.extractors.modules import check_layer
 from saliency_losses.extractors.probe import probe_head
 from saliency_losses.extractors.score import Score, check_score, class_weights, is_linear, scores
@@ -94,19 +95,13 @@ class CAM(SaliencyExtractor):
         rows = None if features is None else self._channels_last(features.tensor, head)
         saliency = call.explain(weights, rows)
         if rows is None and head.tokens is not None:
-            saliency = self._on_grid(saliency, call, head)
+            saliency = self._on_grid(saliency, head.tokens)
         return Explanation(output, saliency)
 
-    def _on_grid(self, saliency: Tensor, call: HeadCall, head: Head) -> Tensor:
+    def _on_grid(self, saliency: Tensor, tokens: Tokens) -> Tensor:
         """The map of tokens, (B, N) or (B, K, N), as the grid of their patches."""
-        found = tuple(call.features.movedim(-1, head.channel_axis).shape[1:])
-        if head.tokens is None or found != head.shape:
-            raise ValueError(
-                f"The model was prepared where tokens of shape (B, *{head.shape}) are pooled, now it is (B, *{found}): "
-                "prepare with images of this size, or call guided.unprepare()."
-            )
         several = saliency.ndim == 3
-        grid = head.tokens.unfold(saliency if several else saliency.unsqueeze(1))
+        grid = tokens.unfold(saliency if several else saliency.unsqueeze(1))
         return grid if several else grid.squeeze(1)
 
     def _channels_last(self, features: Tensor, head: Head) -> Tensor:

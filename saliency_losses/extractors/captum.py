@@ -116,7 +116,7 @@ class CaptumExtractor(SaliencyExtractor):
                 f"The map of Captum's {self.support.name} cannot be trained through: {self.support.why_not}. Use "
                 f"extractor={self.support.instead!r}, or evaluate under torch.no_grad()."
             )
-        if classes is not None and classes.ndim == 2 and not classes.is_floating_point():
+        if isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point():
             raise ValueError("Captum gives one map per sample, so classes must be (B,); use 'grad_cam' for (B, K).")
         with gradients_on() as usable:
             inputs, classes = usable((inputs, classes))

@@ -78,7 +78,11 @@ def _inside(module: nn.Module) -> nn.Module | None:
         return module._modules["module"]
     if _holds_adapters(module):
         return next((module._modules[name] for name in _ADAPTER_WRAPPERS if name in module._modules), None)
-    return module._modules.get("_orig_mod")
+    return _child(module, "_orig_mod")
+
+
+def _child(module: nn.Module, name: str) -> nn.Module | None:
+    return next((child for key, child in module._modules.items() if key == name), None)  # scripted ones have no get
 
 
 def _holds_adapters(module: nn.Module) -> bool:
@@ -99,7 +103,7 @@ def _way(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
             parts.pop(0)
         if not parts:
             return
-        child = module._modules.get(parts[0])
+        child = _child(module, parts[0])
         if child is None:
             names = [known for known, _ in named_layers(model)]
             raise ValueError(

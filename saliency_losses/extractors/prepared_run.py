@@ -1,6 +1,6 @@
 """Calling a model with hooks that stay, in steps that may be compiled."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -19,6 +19,7 @@ from saliency_losses.extractors.functional import ModelCall, OwnStatistics, pull
 from saliency_losses.extractors.gradient import half_scale
 from saliency_losses.extractors.head import Head
 from saliency_losses.extractors.layout import Layout
+from saliency_losses.extractors.memory import sizes_of
 from saliency_losses.extractors.modules import find_module
 from saliency_losses.extractors.pooling import PoolWatch
 from saliency_losses.extractors.probe import (
@@ -70,6 +71,8 @@ class PreparedRun(TappingRun):
         self.changing: list[str] = []
         self.tracing = False
         self.obstacle: str | None = None
+        self._sizes: tuple[tuple[int, ...], ...] | None = None
+        self._options = repr(extractor)
         self._call = ModelCall(model, run)
         self._head: HeadSlot | None = None
         self._weights: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -86,7 +89,7 @@ class PreparedRun(TappingRun):
 
     def fits(self, model: nn.Module, extractor: SaliencyExtractor) -> bool:
         """Whether these are still the prepared ones, and every hooked module is still in its place."""
-        if model is not self.model or extractor is not self.extractor:
+        if model is not self.model or extractor is not self.extractor or repr(extractor) != self._options:
             return False
         return all(parent._modules.get(name) is child for parent, name, child in self._places)
 
@@ -131,23 +134,33 @@ class PreparedRun(TappingRun):
         *,
         above: AbstractContextManager[Any] | None = None,
         double_backward: bool = False,
+        purpose: Hashable = None,
         **options: Any,
     ) -> Tapped:
         """See :meth:`TappingRun.layers`."""
         if not self.slots:
-            tapped = probe(model, inputs, self.run, layers, above=above, double_backward=double_backward, **options)
+            tapped = probe(
+                model,
+                inputs,
+                self.run,
+                layers,
+                above=above,
+                double_backward=double_backward,
+                purpose=purpose,
+                **options,
+            )
             self.layouts, self.names = tapped.layouts, tapped.names
+            self._keep_sizes(inputs, any(layout.tokens is not None for layout in tapped.layouts))
             self._like = [(tuple(tensor.shape[1:]), tensor.dtype) for tensor in tapped.tensors]
             for layer in layers:
-                self._attach(Slot(tap_of(model, inputs, layer), leaf=True))
+                self._attach(Slot(tap_of(model, inputs, layer, purpose), leaf=True))
             return tapped
+        self._check_sizes(inputs)
         output, tensors = self._listen(
             lambda: self.run(model, inputs), above=above, double_backward=double_backward, around=nullcontext()
         )
-        for slot, tensor, layout, (shape, _) in zip(self.slots, tensors, self.layouts, self._like, strict=True):
+        for slot, tensor in zip(self.slots, tensors, strict=True):
             check_on_graph(tensor, slot.tap)
-            if layout.tokens is not None:
-                slot.check_shape(tensor, shape)
         return Tapped(output, tensors, self.layouts, self.names, False)
 
     def head(
@@ -156,6 +169,7 @@ class PreparedRun(TappingRun):
         """See :meth:`TappingRun.head`."""
         if not self.slots:
             found = probe_head(model, inputs, self.run, choose, name, leaf=leaf)
+            self._keep_sizes(inputs, found.head.tokens is not None)
             features = Slot(found.head.tap, leaf=False)
             self._attach(features)
             self._head = HeadSlot(found.head, features, leaf, gives_logits(model, inputs, found.head))
@@ -167,6 +181,7 @@ class PreparedRun(TappingRun):
             return found
         if self._head is None:
             raise TypeError(f"{self.extractor} was prepared for a layer, not for a classifier.")
+        self._check_sizes(inputs)
         slot = self._head
         slot.listen()
         output, (pooled,) = self._listen(lambda: self.run(model, inputs), around=self._weights())
@@ -179,6 +194,7 @@ class PreparedRun(TappingRun):
         self, model: nn.Module, inputs: Any, score: Callable[[Any], Tensor], *, constant: bool
     ) -> Differentiated:
         """See :meth:`TappingRun.differentiate_layers`."""
+        self._check_sizes(inputs)
         first = next(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.ndim)
         shifts = [torch.zeros(len(first), *shape, dtype=dtype, device=first.device) for shape, dtype in self._like]
         around = OwnStatistics if constant else nullcontext
@@ -285,6 +301,17 @@ class PreparedRun(TappingRun):
                 with slot.watch:
                     return call()
         return call()
+
+    def _keep_sizes(self, inputs: Any, needed: bool) -> None:
+        """Where tokens are read, their grid is that of inputs of this size alone."""
+        self._sizes = sizes_of(inputs) if needed else None
+
+    def _check_sizes(self, inputs: Any) -> None:
+        if self._sizes is not None and sizes_of(inputs) != self._sizes:
+            raise ValueError(
+                f"The model was prepared for inputs of size {self._sizes}, which tokens are read by, now they are "
+                f"{sizes_of(inputs)}: prepare with images of this size, or call guided.unprepare()."
+            )
 
     def _attach(self, slot: Slot) -> None:
         self.slots.append(slot)

@@ -1,6 +1,6 @@
 """One call of a model that also gives a tensor inside it; the first call takes down the model's anatomy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Tapped(NamedTuple):
         tensors: The tapped ones, in the order of the layers.
         layouts: How each is read as a map.
         names: What each is, for errors.
-        first: Whether it was the first that was seen of the model.
+        first: Whether it was the first of these layers for this purpose.
     """
 
     output: Any
@@ -74,6 +74,7 @@ def probe(
     reshape: Reshape = None,
     double_backward: bool = False,
     above: AbstractContextManager[Any] | None = None,
+    purpose: Hashable = None,
 ) -> Tapped:
     """Call the model once and capture the outputs of ``layers``, differentiable with respect to, even if it is frozen.
 
@@ -90,6 +91,7 @@ def probe(
         double_backward: From the first tapped tensor on, compute attention such that it can be differentiated twice.
         above: A context that the model is in from the first tapped tensor on; on the first call without a layer, all
             the time.
+        purpose: What ``score`` stands for: a default that depends on it is found once for each purpose.
 
     Raises:
         ValueError: There is no such layer or no default, it runs without gradients although they are on, or nothing
@@ -97,14 +99,14 @@ def probe(
     """
     if isinstance(run, TappingRun):
         options: dict[str, Any] = {"score": score, "reshape": reshape, "double_backward": double_backward}
-        prepared: Tapped = run.layers(model, inputs, layers, above=above, **options)
+        prepared: Tapped = run.layers(model, inputs, layers, above=above, purpose=purpose, **options)
         return prepared
     run, told = run or call_model, layout_from(reshape)
     anatomy = remembered(model, inputs)
-    if anatomy is not None and not all(_is_known(anatomy, model, layer, told) for layer in layers):
+    if anatomy is not None and not all(_is_known(anatomy, model, layer, told, purpose) for layer in layers):
         anatomy = None
-    first, observer = anatomy is None, Observer(leaf=True)
-    taps = {layer: Tap(layer, "output") if layer is not None else _default_tap(anatomy) for layer in layers}
+    observer = Observer(leaf=True)
+    taps = {layer: Tap(layer, "output") if layer is not None else _default_tap(anatomy, purpose) for layer in layers}
     with ExitStack() as stack:
         choose_math = stack.enter_context(attention_setting())
         enter = entering(stack, above)
@@ -126,12 +128,17 @@ def probe(
         output = run(model, inputs)
     try:
         if anatomy is None:
-            anatomy = remember(model, inputs, observer.conclude(model, output, score if None in layers else None))
+            anatomy = observer.conclude(model, output, score if None in layers else None)
+            if None in layers and anatomy.default is not None:
+                anatomy.defaults[purpose] = anatomy.default
+            anatomy = remember(model, inputs, anatomy)
         seen = observer.tensors
-        found = [_found(model, anatomy, seen, captured.get(layer), layer, reshape) for layer in layers]
+        found = [_found(model, anatomy, seen, captured.get(layer), layer, reshape, purpose) for layer in layers]
     finally:
         observer.release()
     tensors, layouts, names = (tuple(column) for column in zip(*found, strict=True))
+    first = (purpose, *layers) not in anatomy.asked
+    anatomy.asked.add((purpose, *layers))
     return Tapped(output, tensors, layouts, names, first)
 
 
@@ -211,11 +218,11 @@ def gives_logits(model: nn.Module, inputs: Any, head: Head) -> bool:
     return anatomy is not None and anatomy.main == head.name
 
 
-def tap_of(model: nn.Module, inputs: Any, layer: str | None) -> Tap:
+def tap_of(model: nn.Module, inputs: Any, layer: str | None, purpose: Hashable) -> Tap:
     """Where :func:`probe` taps this layer of a model that was probed."""
     anatomy = remembered(model, inputs)
     if layer is None and anatomy is not None:
-        return _default(anatomy)[0]
+        return _default(anatomy, purpose)[0]
     return Tap(layer or "", "output")
 
 
@@ -276,19 +283,20 @@ def _worth_checking(model: nn.Module, anatomy: Anatomy, head: Head, features: Te
     return features.device.type == "cpu" or hooked or anatomy.checked[key] <= _CHECKED_CALLS
 
 
-def _is_known(anatomy: Anatomy, model: nn.Module, layer: str | None, told: Layout | None) -> bool:
+def _is_known(anatomy: Anatomy, model: nn.Module, layer: str | None, told: Layout | None, purpose: Hashable) -> bool:
     if layer is None:
-        return anatomy.default is not None
+        return anatomy.default_for(purpose) is not None
     return told is not None or anatomy.layer(model, layer) is not None
 
 
-def _default_tap(anatomy: Anatomy | None) -> Tap | None:
-    return None if anatomy is None else _default(anatomy)[0]
+def _default_tap(anatomy: Anatomy | None, purpose: Hashable) -> Tap | None:
+    return None if anatomy is None else _default(anatomy, purpose)[0]
 
 
-def _default(anatomy: Anatomy) -> tuple[Tap, Layout]:
-    if anatomy.default is not None:
-        return anatomy.default
+def _default(anatomy: Anatomy, purpose: Hashable) -> tuple[Tap, Layout]:
+    default = anatomy.default_for(purpose)
+    if default is not None:
+        return default
     raise ValueError(
         "Gradient methods found no layer to take by default: the last ones hold tokens that could not be followed back "
         "to the image or do not count for the score, or are changed in place, or there is none with positions. "
@@ -303,9 +311,10 @@ def _found(
     captured: Captured | None,
     layer: str | None,
     reshape: Reshape,
+    purpose: Hashable,
 ) -> tuple[Tensor, Layout, str]:
     """The tapped tensor, how it is read, and what it is, for errors."""
-    tap, layout = _default(anatomy) if layer is None else (Tap(layer, "output"), None)
+    tap, layout = _default(anatomy, purpose) if layer is None else (Tap(layer, "output"), None)
     name = f"the layer taken by default, {tap}," if layer is None else f"layer {tap}"
     tensor = captured.tensor if captured is not None else seen[tap]
     check_on_graph(tensor, tap)

@@ -1,6 +1,6 @@
 """Which number a map explains: the score, linear in the logits unless the caller brings a function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saliency_losses.extractors.values import looks_at_values
 
-__all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "scores"]
+__all__ = ["Score", "check_score", "class_weights", "find_logits", "is_linear", "pinned", "purpose_of", "scores"]
 
 _OF_PROBABILITIES = ("log_probability", "log_probabilities", "cross_entropy")
 
@@ -44,6 +44,11 @@ def check_score(score: Score) -> Score:
 def is_linear(score: Score) -> bool:
     """Whether the score sums logits with constant weights."""
     return not callable(score) and score not in _OF_PROBABILITIES
+
+
+def purpose_of(score: Score) -> Hashable:
+    """What tells this score from others, without keeping a callable alive."""
+    return (id(score), repr(score)) if callable(score) else score
 
 
 def find_logits(output: Any) -> Tensor | None:
@@ -86,7 +91,7 @@ def scores(score: Score, output: Any, classes: Any) -> Tensor:
         if not isinstance(value, Tensor) or value.ndim not in (1, 2):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"score(output, targets) must return a tensor of shape (B,) or (B, K), got {got}.")
-        return value
+        return _for_each_class(value, classes)
     logits = logits_of(output)
     if not is_linear(score):
         return _of_probabilities(cast(str, score), logits, classes)
@@ -104,7 +109,7 @@ def _of_probabilities(score: str, logits: Tensor, classes: Any) -> Tensor:
             classes = torch.stack([1.0 - share, share], 1)
     logs = logits.log_softmax(1)
     if score == "log_probabilities":
-        return logs.sum(1)
+        return _for_each_class(logs.sum(1), classes)
     weights = class_weights("true", logits, classes)
     value = (weights * (logs if weights.ndim == 2 else logs.unsqueeze(1))).sum(-1)
     return value if score == "log_probability" else -value
@@ -122,6 +127,21 @@ def pinned(score: Score, output: Any, classes: Any) -> tuple[Score, Any]:
     logits = logits_of(output).detach()
     predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
     return ("true" if score == "predicted" else score), predicted
+
+
+def _for_each_class(value: Tensor, classes: Any) -> Tensor:
+    """The scores as (B, K) where K classes are explained.
+
+    Raises:
+        ValueError: A score of one number per sample cannot tell K classes apart.
+    """
+    several = isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
+    if several and value.shape != classes.shape:
+        raise ValueError(
+            f"classes of shape {tuple(classes.shape)} need a score of the same shape, got {tuple(value.shape)}: this "
+            "score does not depend on the class, so ask for one map per sample."
+        )
+    return value
 
 
 def class_weights(score: Score, logits: Tensor, classes: Tensor | None) -> Tensor:
