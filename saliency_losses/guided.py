@@ -194,6 +194,7 @@ class SaliencyGuidedLoss(nn.Module):
         output, saliency = explanation
         if training and not compiling:
             self._check_reaches(saliency)
+        self._check_positions(saliency, several)
         human = read_human(human_saliency, annotated, saliency, several)
         if has_class is not None:
             human = human._replace(annotated=human.annotated & has_class)
@@ -284,6 +285,13 @@ class SaliencyGuidedLoss(nn.Module):
     def extra_repr(self) -> str:
         """The options that no part prints."""
         return f"denominator={self.denominator!r}, reduction={self.reduction!r}"
+
+    def _check_positions(self, saliency: Tensor, several: bool) -> None:
+        if saliency.shape[1 + several :].numel() == 1:
+            raise ValueError(
+                f"The map of {self.extractor} has a single position, so it cannot say where: take it from an earlier "
+                "layer, such as GradCAM(layer=...) of list_layers(model, images), or use larger images."
+            )
 
     def _check_classes(self, classes: Any) -> None:
         score = getattr(self.extractor, "score", None)

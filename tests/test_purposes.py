@@ -95,3 +95,25 @@ def test_scripted_modules_are_looked_through():
     images, labels, _ = batch()
     for part in (CAM(), GradCAM(layer="3")):
         assert part(net, images, labels).saliency.shape == (4, 5, 5)
+
+
+def test_a_map_of_one_position_is_refused_and_never_the_default():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Conv2d(6, 5, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net.append(nn.Linear(5, 3))
+    images, labels, human = batch()
+    with pytest.raises(ValueError, match="has a single position, so it cannot say where"):
+        sl.SaliencyGuidedLoss(net, CAM())(images, labels, human)
+    out = sl.SaliencyGuidedLoss(net, GradCAM())(images, labels, human)
+    assert out.model_saliency.shape == (4, 7, 7)
+    assert out.saliency_loss > 0
+
+
+def test_as_many_channels_as_rows_and_columns_tell_nothing_by_their_number():
+    class LastNorm(nn.LayerNorm):
+        def forward(self, x):
+            return super().forward(x.permute(0, 2, 3, 1).sin().flip(0)).flip(0)
+
+    net = nn.Sequential(nn.Conv2d(3, 7, 3), LastNorm(7), nn.Flatten(), nn.Linear(343, 3))
+    names = [layer.name for layer in sl.list_layers(net, batch()[0]) if layer.channel_axis == 1]
+    assert names == ["0"]
+    assert all(layer.channel_axis == 3 for layer in sl.list_layers(net, batch()[0]) if layer.name == "1")

@@ -1,5 +1,6 @@
 """What one forward pass shows of a model: its layers, and the pooling and linear classifier that CAM stands on."""
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -184,7 +185,9 @@ class Observer:
             main = next(iter(heads.values()))
         layers = tuple(read_layers(self._records, self._counts, grid=self.tokens.grid))
         pooled = None if main is None else self._pooled[main.tap]
-        default = None if main is None or pooled is None else (main.tap, pooled)
+        default = None
+        if main is not None and pooled is not None and math.prod(pooled.positions((1, *main.shape))) > 1:
+            default = main.tap, pooled
         last = last_layer(self._records, layers) if default is None else None
         if default is None and last is None and score is not None:
             last = last_that_counts(self._records, layers, score(output).sum(), list(model.parameters()))

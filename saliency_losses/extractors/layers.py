@@ -151,13 +151,15 @@ def _channel_axis(before: list[Record], record: Record) -> int | None:
         return own
     inside = [other for other in before if other.name.startswith(f"{record.name}.")]
     found = [other.axis for other in reversed(inside) if _at_same_positions(other, record)]
-    if found:
-        ambiguous = len(set(record.shape[1:])) == 1 and len(set(found)) > 1
-        return None if ambiguous else found[0]
+    ambiguous = len(set(record.shape[1:])) == 1  # as many channels as positions along each axis: sizes tell nothing
+    if found and not ambiguous:
+        return found[0]
     for other in reversed(before):
         axis = _axis_in_view(other, record)
         if axis is not None:
             return axis
+    if ambiguous:
+        return None
     same = next((other.axis for other in reversed(before) if _at_same_positions(other, record)), None)
     return same if same is not None else _axis_of_same_count(before, record)
 

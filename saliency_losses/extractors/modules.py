@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -33,7 +34,9 @@ def named_layers(model: nn.Module, *, compiled: bool = True) -> Iterator[tuple[s
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether this very module was compiled, by ``torch.compile(module)`` or ``module.compile()``."""
+    """Whether this very module was compiled: ``torch.compile(module)``, ``module.compile()``, ``torch.jit.script``."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
     return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
