@@ -64,7 +64,9 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
     if human.ndim != rank + len(lead) or tuple(human.shape[: len(lead)]) != lead or 0 in human.shape:
         extra = "" if maps_per_sample else f", ({batch}, 1, ...) or, with classes of shape (B, K), ({batch}, K, ...)"
         hint = (
-            " A map of one axis comes from tokens: GradCAM(layer=..., reshape=...) gives it two." if rank == 1 else ""
+            " If its axis holds tokens of a grid, give the extractor that: reshape=(height, width)."
+            if rank == 1
+            else ""
         )
         raise ValueError(
             f"human_saliency has shape {tuple(human.shape)}, expected {form}{extra}: the model's map has shape "
