@@ -266,6 +266,7 @@ def test_smooth_grad_without_noise_is_the_gradient():
 
 @one_pass
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo looks at the input's
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # older compilers do
 def test_a_compiled_model_is_evaluated_by_the_same_rules(name):
     net = drop_dropout(network(name))
     expected = extractor(name)(net, IMAGES, LABELS).saliency.detach()
