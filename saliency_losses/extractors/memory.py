@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from saliency_losses.extractors.anatomy import Anatomy
 from saliency_losses.extractors.modules import unwrap
 
-__all__ = ["remember", "remembered"]
+__all__ = ["input_sizes", "remember", "remembered"]
 
 # By model and mode, since a model may take another way in training than in evaluation; where tokens are read as maps
 # also by the size of the inputs.
@@ -23,7 +23,7 @@ def remember(model: nn.Module, inputs: Any, anatomy: Anatomy) -> Anatomy:
     if known is not None:
         anatomy.heads.update({name: head for name, head in known.heads.items() if name not in anatomy.heads})
     by_mode = _KNOWN.setdefault(unwrap(model), {})
-    by_mode[model.training, _sizes(inputs) if anatomy.sized else None] = anatomy
+    by_mode[model.training, input_sizes(inputs) if anatomy.sized else None] = anatomy
     while len(by_mode) > _MOST_SIZES:
         del by_mode[next(iter(by_mode))]
     return anatomy
@@ -32,11 +32,11 @@ def remember(model: nn.Module, inputs: Any, anatomy: Anatomy) -> Anatomy:
 def remembered(model: nn.Module, inputs: Any) -> Anatomy | None:
     """The anatomy in the model's present mode, for inputs of this size, unless modules were replaced since."""
     by_mode = _KNOWN.get(unwrap(model), {})
-    anatomy = by_mode.get((model.training, None)) or by_mode.get((model.training, _sizes(inputs)))
+    anatomy = by_mode.get((model.training, None)) or by_mode.get((model.training, input_sizes(inputs)))
     return anatomy if anatomy is not None and anatomy.fits(model) else None
 
 
-def _sizes(inputs: Any) -> tuple[tuple[int, ...], ...]:
+def input_sizes(inputs: Any) -> tuple[tuple[int, ...], ...]:
     """Of the inputs that may hold positions to be read."""
     leaves = (leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.is_floating_point())
     return tuple(tuple(leaf.shape[1:]) for leaf in leaves if leaf.ndim > 2)
