@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from saliency_losses.extractors import AttentionRelevance, AttentionRollout, LeGrad
 from saliency_losses.extractors.attention_watch import AttentionWatch
+from saliency_losses.testing import check_gradients
 
 each = pytest.mark.parametrize("name", ATTENTION)
 LABELS = torch.tensor([0, 2, 1, 2])
@@ -149,6 +150,15 @@ def test_a_number_of_tokens_that_changes_is_refused():
         part(net, x, LABELS)
 
 
+def test_an_order_of_training_alone_is_refused():
+    net, x = Flexible().double(), images()
+    part, flatten = AttentionRollout(), net.flatten
+    net.flatten = lambda x: flatten(x.flip(3) if net.training else x)
+    part(net.eval(), x, LABELS)
+    with pytest.raises(ValueError, match="where 12 tokens are in the image"):
+        part(net.train(), x, LABELS)
+
+
 def test_forty_tokens_before_the_patches():
     net = Flexible(before=40).double()
     found, told = (LeGrad(grid=grid)(net, images(), LABELS).saliency.shape for grid in (None, (2, 6)))
@@ -218,6 +228,10 @@ def transposed(q, k, v):
     return torch.einsum("bhij,bhid->bhjd", softmax(q, k), v)
 
 
+def transposed_implicitly(q, k, v):
+    return torch.einsum("...ij,...ic", softmax(q, k), v).transpose(-2, -1)
+
+
 def from_the_right(q, k, v):
     return (v.transpose(-2, -1) @ softmax(q, k)).transpose(-2, -1)
 
@@ -226,6 +240,7 @@ SEEN = [
     lambda q, k, v: torch.matmul(input=softmax(q, k), other=v),
     lambda q, k, v: torch.einsum("bhjd,bhij->bhid", v, softmax(q, k)),
     lambda q, k, v: torch.einsum("...ij, ...jd -> ...id", [softmax(q, k), v]),
+    lambda q, k, v: torch.einsum("...ij,...jk", softmax(q, k), v),
     lambda q, k, v: torch.einsum("bhij,bhjd->bihd", softmax(q, k), v).transpose(1, 2),
 ]
 
@@ -236,6 +251,7 @@ CHANGED = {
     dropped_twice: "weigh more than one tensor",
     times_itself: "weigh more than one tensor",
     transposed: "are changed behind the softmax or not used",
+    transposed_implicitly: "are changed behind the softmax or not used",
     squared: "are changed behind the softmax or not used",
     from_the_right: "are changed behind the softmax or not used",
 }
@@ -297,6 +313,14 @@ def test_grouped_queries_are_followed():
         return F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], enable_gqa=True)
 
     assert AttentionRelevance()(Flexible(attend=grouped).double(), images(), LABELS).saliency.shape == (4, 2, 6)
+
+
+@each
+def test_maps_of_tokens_in_columns_before_the_class_token_are_trained_through(name):
+    torch.manual_seed(0)
+    net, x, part = Flexible(ORDERS["columns"], behind=2, read=last).double(), images(), extractor(name)
+    probe = torch.randn(4, 2, 6, dtype=torch.float64)
+    check_gradients(lambda: (part(net, x, LABELS).saliency * probe).sum(), dict(net.named_parameters()))
 
 
 def test_rollout_takes_classes_of_any_kind():

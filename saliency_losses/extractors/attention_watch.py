@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from saliency_losses.extractors.attention_probabilities import attention_probabilities
 from saliency_losses.extractors.capture import as_leaf
 
-__all__ = ["Attention", "AttentionWatch", "attention_probabilities"]
+__all__ = ["Attention", "AttentionWatch"]
 
 # Operations behind which probabilities are still the same ones, thinned out or in another type.
 _KEEPS = frozenset(["dropout", "to", "type", "type_as", "float", "double", "half", "bfloat16", "clone", "contiguous"])
@@ -27,36 +28,6 @@ class Attention(NamedTuple):
 
     probabilities: Tensor
     used: Tensor
-
-
-def attention_probabilities(
-    query: Tensor, key: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, scale: float | None = None
-) -> Tensor:
-    r"""How much each query attends to each key, :math:`\operatorname{softmax}(s\, q k^\top + m)`.
-
-    Args:
-        query: (\*, N, E).
-        key: (\*, M, E).
-        mask: Added to the scores; if bool, what may be attended to. A query that may attend to nothing gets zeros.
-        is_causal: Whether a query may attend to keys up to its own position only.
-        scale: :math:`1 / \sqrt{E}` by default.
-
-    Returns:
-        (\*, N, M).
-
-    Example:
-        >>> attention_probabilities(torch.zeros(1, 2, 8), torch.ones(1, 2, 8), is_causal=True)
-        tensor([[[1.0000, 0.0000],
-                 [0.5000, 0.5000]]])
-    """
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if is_causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is None:
-        return scores.softmax(-1)
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    nothing = (scores == float("-inf")).all(-1, keepdim=True)
-    return scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
 
 
 class AttentionWatch(TorchFunctionMode):
@@ -80,7 +51,7 @@ class AttentionWatch(TorchFunctionMode):
         """Raise where a softmax over so many tokens was not multiplied by values, once.
 
         Raises:
-            ValueError: They did.
+            ValueError: One was changed, left unused or used again.
         """
         for result, source in self._softmaxed.values():
             if result is not source or tuple(source.shape[-2:]) != (tokens, tokens):
@@ -148,13 +119,13 @@ class AttentionWatch(TorchFunctionMode):
         return output, weights.squeeze(0) if query.ndim == 2 else weights
 
     def _summed(self, equation: Any, *operands: Any) -> Any:
-        """The arguments of ``einsum``: probabilities weigh values where keys are summed over, and queries are not."""
+        """The arguments of ``einsum``: probabilities weigh values where keys, their last axis, are summed over."""
         if not isinstance(equation, str):
             return equation, *operands
         operands = tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
-        given, _, result = equation.replace(" ", "").partition("->")
-        letters = given.split(",")
-        weighs = [part[-2:-1] in result and part[-1:] not in result for part in letters]
+        given, arrow, result = equation.replace(" ", "").partition("->")
+        result = result if arrow else "".join(letter for letter in given if given.count(letter) == 1)
+        weighs = [part[-1:] not in result for part in given.split(",")]
         return equation, *(self._multiplied(*pair) for pair in zip(operands, weighs, strict=True))
 
     def _multiplied(self, factor: Any, weighs: bool) -> Any:
