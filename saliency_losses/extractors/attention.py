@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +9,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointError
 
+from saliency_losses.extractors.attention_tokens import finding_tokens
 from saliency_losses.extractors.attention_watch import Attention, AttentionWatch
 from saliency_losses.extractors.base import Run, call_model
+from saliency_losses.extractors.layout import Tokens
 from saliency_losses.extractors.modules import is_compiled
 
 __all__ = [
@@ -20,30 +21,25 @@ __all__ = [
     "attend",
     "check_grid",
     "check_start",
-    "patch_grid",
     "refusing_recomputation",
     "with_heads",
 ]
 
-_MOST_PREFIXES = 16
-
 
 class Attended(NamedTuple):
-    r"""One forward pass.
+    """One forward pass.
 
     Attributes:
         output: Of the model.
         layers: Attention, from the first layer that counts to the last.
         first: How many layers came before the first that counts.
-        grid: The positions of the patches, \*s.
-        prefix: How many tokens, of the class or registers, come before the patches.
+        tokens: Which are patches, and where each belongs.
     """
 
     output: Any
     layers: list[Attention]
     first: int
-    grid: tuple[int, ...]
-    prefix: int
+    tokens: Tokens
 
     @property
     def names(self) -> list[str]:
@@ -58,60 +54,28 @@ def attend(model: nn.Module, inputs: Any, run: Run | None, *, grid: tuple[int, .
         model: In whatever wrappers.
         inputs: For the model.
         run: Calls the model; :func:`~saliency_losses.extractors.call_model` by default.
-        grid: The positions of the patches; by default those of the last convolution before the tokens.
+        grid: The positions of the patches, which then are the last tokens; by default found by following them.
         start: The first layer that counts.
 
     Raises:
-        ValueError: The model is compiled, has no self-attention that can be seen, or another kind of attention too.
+        ValueError: The model is compiled, has no self-attention that can be seen, or another kind of attention too, or
+            nothing tells where its tokens are.
     """
     if any(is_compiled(module) for module in model.modules()):
         raise ValueError(
             "Attention inside a compiled module cannot be seen. Call the loss with the model before torch.compile; "
             "its weights are the same."
         )
-    watch = AttentionWatch()
-    with watch:
+    with finding_tokens(model, inputs, grid) as places, AttentionWatch() as watch:
         output = (run or call_model)(model, inputs)
     layers = watch.attentions
     sizes = (len(tensor) for tensor in pytree.tree_leaves(inputs) if isinstance(tensor, Tensor) and tensor.ndim)
     _check_layers(layers, next(sizes, None))
-    tokens = layers[0].used.shape[-1]
-    positions, prefix = patch_grid(tokens, watch.positions, grid)
+    watch.check(layers[0].used.shape[-1])
+    tokens = places.of(layers)
     if not -len(layers) <= start < len(layers):
         raise ValueError(f"start={start} names an attention layer, but the model has {len(layers)}, from 0.")
-    return Attended(output, layers[start:], start % len(layers), positions, prefix)
-
-
-def patch_grid(
-    tokens: int, seen: tuple[int, ...] | None, grid: tuple[int, ...] | None = None
-) -> tuple[tuple[int, ...], int]:
-    """Where the patches are, and how many tokens come before them.
-
-    Args:
-        tokens: Their number.
-        seen: The positions of the tensor that became patches, if one was seen.
-        grid: The caller's word for it.
-
-    Raises:
-        ValueError: The tokens are fewer than the patches, or so many more that they are likely something else.
-
-    Example:
-        >>> patch_grid(201, (14, 14))
-        ((14, 14), 5)
-    """
-    positions = seen if grid is None else grid
-    if positions is None:
-        raise ValueError(
-            f"Nothing tells where {tokens} tokens are in the image: no convolution made patches of it. Say so: "
-            "grid=(height, width), in patches."
-        )
-    prefix = tokens - prod(positions)
-    if prefix < 0 or (grid is None and prefix > _MOST_PREFIXES):
-        raise ValueError(
-            f"{tokens} tokens are not {prod(positions)} patches {positions} behind a few others (class, registers). "
-            "Say how many patches there are: grid=(height, width); tokens that were dropped or merged have no place."
-        )
-    return positions, prefix
+    return Attended(output, layers[start:], start % len(layers), tokens)
 
 
 @contextmanager
@@ -132,8 +96,9 @@ def refusing_recomputation() -> Iterator[None]:
 
 
 def as_map(tokens: Tensor, attended: Attended) -> Tensor:
-    r"""(..., N) without what comes before the patches, as (..., \*s)."""
-    return tokens[..., attended.prefix :].reshape(*tokens.shape[:-1], *attended.grid)
+    r"""The patches of (..., N), as (..., \*s)."""
+    flat = tokens.reshape(1, -1, tokens.shape[-1])
+    return attended.tokens.unfold(flat).reshape(*tokens.shape[:-1], *attended.tokens.grid)
 
 
 def with_heads(tensor: Tensor, layer: Attention) -> Tensor:

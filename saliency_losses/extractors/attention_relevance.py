@@ -79,12 +79,12 @@ class AttentionRelevance(SaliencyExtractor):
         query: Read the row of the ``"class"`` token, or the ``"mean"`` of the patches' rows. By default the former
             where the score depends on it behind the last attention.
         start: The first attention layer that counts, from 0; -1 for the last alone.
-        grid: Patches along each axis, (height, width); by default those of the convolution that made them. Patches
-            come last among the tokens, behind class token and registers.
+        grid: Patches along each axis, (height, width), if they are the last tokens, row by row. By default tokens are
+            followed from the image to the attention, wherever class token and registers are.
 
     Raises:
         ValueError: On a call: no attention over all tokens, other attention too (windows, cross-attention, pooling),
-            tokens that do not fill a grid, or a layer without influence on the score.
+            tokens that cannot be placed, or a layer without influence on the score.
         RuntimeError: On a call with gradients: something between attention and score has no double backward.
 
     Example:

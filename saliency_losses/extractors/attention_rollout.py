@@ -80,12 +80,12 @@ class AttentionRollout(SaliencyExtractor):
         query: Read the row of the ``"class"`` token, or the ``"mean"`` of the patches' rows. By default the former
             where the output depends on it behind the last attention.
         start: The first attention layer that counts, from 0; -1 for the last alone.
-        grid: Patches along each axis, (height, width); by default those of the convolution that made them. Patches
-            come last among the tokens, behind class token and registers.
+        grid: Patches along each axis, (height, width), if they are the last tokens, row by row. By default tokens are
+            followed from the image to the attention, wherever class token and registers are.
 
     Raises:
         ValueError: On a call: no attention over all tokens, other attention too (windows, cross-attention, pooling), or
-            tokens that do not fill a grid.
+            tokens that cannot be placed.
 
     Example:
         >>> net = torch.nn.Sequential(
@@ -125,7 +125,7 @@ class AttentionRollout(SaliencyExtractor):
 
     def forward(self, model: nn.Module, inputs: Any, classes: Tensor | None, *, run: Run | None = None) -> Explanation:
         """See :meth:`SaliencyExtractor.forward`."""
-        if classes is not None and classes.ndim == 2 and not classes.is_floating_point():
+        if isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point():
             raise ValueError(
                 "attention_rollout gives one map per sample, the same for every class, so classes must be (B,); use "
                 "'attention_relevance' for (B, K)."

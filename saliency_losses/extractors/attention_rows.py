@@ -1,5 +1,6 @@
 """Which token's view of the others a map of attention is."""
 
+from math import prod
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -7,18 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from saliency_losses.extractors.attention import Attended
+from saliency_losses.extractors.layout import Tokens
 from saliency_losses.extractors.modules import unwrap
 
 __all__ = ["Query", "check_query", "first_row"]
 
 Query = Literal["class", "mean"]
 
-# Whether the class token is what a model reads, by model: evidence is taken once.
-_READS_CLASS: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
+# The class token that a model reads, counted from the end where it comes behind the patches, or that it reads none; by
+# model and which tokens are patches: evidence is taken once.
+_READ: "WeakKeyDictionary[nn.Module, dict[Tokens, int | None]]" = WeakKeyDictionary()
 
 
 def first_row(query: Query | None, attended: Attended, total: Tensor, model: nn.Module) -> Tensor:
     """The tokens that a map is read from, as weights (N,): the class token's one, or equal ones on the patches.
+
+    Of several tokens that are no patches (registers), the class token is the outermost one that the number depends on.
 
     Args:
         query: Which; by default the class token where the number depends on it behind the last attention.
@@ -29,17 +34,20 @@ def first_row(query: Query | None, attended: Attended, total: Tensor, model: nn.
     Raises:
         ValueError: The class token is asked for and there is none.
     """
-    used, prefix = attended.layers[-1].used, attended.prefix
-    if query == "class" and not prefix:
-        raise ValueError("query='class' needs a class token before the patches, but all tokens are patches: 'mean'.")
-    read = _reads_class(model, total, used)
-    if query is None:
-        query = "class" if prefix and read else "mean"
-    row = used.new_zeros(used.shape[-1])
-    if query == "class":
-        row[0] = 1.0
+    used, tokens = attended.layers[-1].used, attended.tokens
+    count, patches = used.shape[-1], prod(tokens.grid)
+    start = tokens.start or 0
+    others = [*range(start), *range(start + patches - count, 0)]
+    if query == "class" and not others:
+        raise ValueError("query='class' needs a token that is no patch, but all tokens are patches: query='mean'.")
+    row = used.new_zeros(count)
+    read = _class_token(model, tokens, others, total, used) if others else None
+    if query == "class" and read is None:
+        read = _outermost(others)
+    if query == "mean" or read is None:
+        row[start : start + patches] = 1.0 / patches
     else:
-        row[prefix:] = 1.0 / (len(row) - prefix)
+        row[read] = 1.0
     return row
 
 
@@ -54,14 +62,21 @@ def check_query(query: Query | None) -> Query | None:
     return query
 
 
-def _reads_class(model: nn.Module, total: Tensor, used: Tensor) -> bool:
-    """Whether the number depends on what the class token gathers last; taken to be so where it depends on nothing."""
-    bare = unwrap(model)
-    if bare not in _READS_CLASS:
+def _class_token(model: nn.Module, tokens: Tokens, others: list[int], total: Tensor, used: Tensor) -> int | None:
+    """The one whose view of the others the number depends on; taken to be read where it depends on nothing."""
+    known = _READ.setdefault(unwrap(model), {})
+    if tokens not in known:
         grad = None
         if total.requires_grad and used.requires_grad:
             (grad,) = torch.autograd.grad(total, used, retain_graph=True, allow_unused=True)
         if grad is None or not bool(grad.any()):
-            return True
-        _READS_CLASS[bare] = bool(grad[..., 0, :].any())
-    return _READS_CLASS[bare]
+            return _outermost(others)
+        depends = grad.movedim(-2, 0).flatten(1).any(1).tolist()
+        read = [number for number in others if depends[number]]
+        known[tokens] = _outermost(read) if read else None
+    return known[tokens]
+
+
+def _outermost(others: list[int]) -> int:
+    """The first of those before the patches, else the last of those behind."""
+    return others[0] if others[0] >= 0 else others[-1]

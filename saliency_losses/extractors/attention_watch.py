@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from saliency_losses.extractors.attention_probabilities import attention_probabilities
 from saliency_losses.extractors.capture import as_leaf
 
-__all__ = ["Attention", "AttentionWatch", "attention_probabilities"]
+__all__ = ["Attention", "AttentionWatch"]
 
-_CONVOLUTIONS = frozenset(["conv1d", "conv2d", "conv3d"])
 # Operations behind which probabilities are still the same ones, thinned out or in another type.
 _KEEPS = frozenset(["dropout", "to", "type", "type_as", "float", "double", "half", "bfloat16", "clone", "contiguous"])
-_PRODUCTS = frozenset(["matmul", "bmm", "einsum"])
+_PRODUCTS = frozenset(["matmul", "bmm"])
 
 
 class Attention(NamedTuple):
@@ -30,36 +30,6 @@ class Attention(NamedTuple):
     used: Tensor
 
 
-def attention_probabilities(
-    query: Tensor, key: Tensor, mask: Tensor | None = None, *, is_causal: bool = False, scale: float | None = None
-) -> Tensor:
-    r"""How much each query attends to each key, :math:`\operatorname{softmax}(s\, q k^\top + m)`.
-
-    Args:
-        query: (\*, N, E).
-        key: (\*, M, E).
-        mask: Added to the scores; if bool, what may be attended to. A query that may attend to nothing gets zeros.
-        is_causal: Whether a query may attend to keys up to its own position only.
-        scale: :math:`1 / \sqrt{E}` by default.
-
-    Returns:
-        (\*, N, M).
-
-    Example:
-        >>> attention_probabilities(torch.zeros(1, 2, 8), torch.ones(1, 2, 8), is_causal=True)
-        tensor([[[1.0000, 0.0000],
-                 [0.5000, 0.5000]]])
-    """
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if is_causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is None:
-        return scores.softmax(-1)
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    nothing = (scores == float("-inf")).all(-1, keepdim=True)
-    return scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
-
-
 class AttentionWatch(TorchFunctionMode):
     """While active, computes attention in plain operations and keeps its probabilities.
 
@@ -69,14 +39,31 @@ class AttentionWatch(TorchFunctionMode):
 
     Attributes:
         attentions: In the order in which they were used.
-        positions: What the last convolution before the first attention gave, without batch and channels.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.attentions: list[Attention] = []
-        self.positions: tuple[int, ...] | None = None
         self._softmaxed: dict[int, tuple[Tensor, Tensor]] = {}
+        self._misused: set[int] = set()
+
+    def check(self, tokens: int) -> None:
+        """Raise where a softmax over so many tokens was not multiplied by values, once.
+
+        Raises:
+            ValueError: One was changed, left unused or used again.
+        """
+        for result, source in self._softmaxed.values():
+            if result is not source or tuple(source.shape[-2:]) != (tokens, tokens):
+                continue
+            times = sum(layer.probabilities is source for layer in self.attentions)
+            if times != 1 or id(source) in self._misused:
+                what = "are changed behind the softmax or not used" if not times else "weigh more than one tensor"
+                raise ValueError(
+                    f"Probabilities of attention {tuple(source.shape)} over {tokens} tokens {what}, which a map would "
+                    "not show. Multiply values once by what the softmax gives, with nothing but dropout between, or "
+                    "use extractor='grad_cam'."
+                )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -87,8 +74,11 @@ class AttentionWatch(TorchFunctionMode):
             return self._attend(*args, **kwargs)
         if name == "multi_head_attention_forward":
             return self._attend_with_heads(func, *args, **kwargs)
-        if name in _PRODUCTS:
-            args = tuple(map(self._multiplied, args))
+        if name == "einsum":
+            args = self._summed(*args)
+        elif name in _PRODUCTS:
+            args = tuple(self._multiplied(factor, not number) for number, factor in enumerate(args))
+            kwargs = {key: self._multiplied(factor, key == "input") for key, factor in kwargs.items()}
         result = func(*args, **kwargs)
         if name == "softmax" and result.ndim in (3, 4):
             dim = args[1] if len(args) > 1 else kwargs.get("dim")
@@ -96,8 +86,6 @@ class AttentionWatch(TorchFunctionMode):
                 self._softmaxed[id(result)] = result, result
         elif name in _KEEPS and args and id(args[0]) in self._softmaxed:
             self._softmaxed[id(result)] = result, self._softmaxed[id(args[0])][1]
-        elif name in _CONVOLUTIONS and not self.attentions:
-            self.positions = tuple(result.shape[2:])
         return result
 
     def _attend(
@@ -113,7 +101,7 @@ class AttentionWatch(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         if enable_gqa:
-            key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+            key, value = (_repeated(t, query.shape[-3] // t.shape[-3]) for t in (key, value))
         probabilities = attention_probabilities(query, key, attn_mask, is_causal=is_causal, scale=scale)
         used = torch.dropout(probabilities, dropout_p, True) if dropout_p > 0 else probabilities
         return self._keep(probabilities, used) @ value
@@ -130,13 +118,34 @@ class AttentionWatch(TorchFunctionMode):
             weights = weights.mean(1)
         return output, weights.squeeze(0) if query.ndim == 2 else weights
 
-    def _multiplied(self, factor: Any) -> Any:
+    def _summed(self, equation: Any, *operands: Any) -> Any:
+        """The arguments of ``einsum``: probabilities weigh values where keys, their last axis, are summed over."""
+        if not isinstance(equation, str):
+            return equation, *operands
+        operands = tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+        given, arrow, result = equation.replace(" ", "").partition("->")
+        result = result if arrow else "".join(letter for letter in given if given.count(letter) == 1)
+        weighs = [part[-1:] not in result for part in given.split(",")]
+        return equation, *(self._multiplied(*pair) for pair in zip(operands, weighs, strict=True))
+
+    def _multiplied(self, factor: Any, weighs: bool) -> Any:
+        """What to multiply by, kept if it weighs values rather than is weighed itself."""
         if id(factor) not in self._softmaxed:
             return factor
-        return self._keep(self._softmaxed[id(factor)][1], factor)
+        probabilities = self._softmaxed[id(factor)][1]
+        if weighs:
+            return self._keep(probabilities, factor)
+        self._misused.add(id(probabilities))
+        return factor
 
     def _keep(self, probabilities: Tensor, used: Tensor) -> Tensor:
         """Keep both, and return what to multiply by: a leaf where no trainable parameter reaches the one used."""
         leaf = as_leaf(used)
         self.attentions.append(Attention(probabilities, used if leaf is None else leaf))
         return self.attentions[-1].used
+
+
+def _repeated(tensor: Tensor, times: int) -> Tensor:
+    """(..., H, N, E) with each head several times, by views that tell where tokens go."""
+    several = tensor.unsqueeze(-3)
+    return several.expand(*several.shape[:-3], times, *several.shape[-2:]).flatten(-4, -3)

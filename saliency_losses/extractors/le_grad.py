@@ -71,12 +71,12 @@ class LeGrad(SaliencyExtractor):
         classify: ``(model, tokens)`` of one block to what the score is taken of, such as
             ``model.head(model.norm(tokens.mean(1)))``.
         start: The first attention layer that counts, from 0; -1 for the last alone.
-        grid: Patches along each axis, (height, width); by default those of the convolution that made them. Patches
-            come last among the tokens, behind class token and registers.
+        grid: Patches along each axis, (height, width), if they are the last tokens, row by row. By default tokens are
+            followed from the image to the attention, wherever class token and registers are.
 
     Raises:
         ValueError: Only one of ``blocks`` and ``classify``. On a call: no attention over all tokens, other attention
-            too (windows, cross-attention, pooling), tokens that do not fill a grid, a layer without influence on the
+            too (windows, cross-attention, pooling), tokens that cannot be placed, a layer without influence on the
             score, or blocks that are not one per attention layer.
         RuntimeError: On a call with gradients: something between attention and score has no double backward.
 
