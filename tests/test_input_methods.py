@@ -226,6 +226,31 @@ def test_gradients_where_every_pass_changes_a_buffer(name, way):
     check_gradients(loss, dict(net.named_parameters()))
 
 
+@pytest.mark.parametrize("name", ["smooth_grad", "occlusion"])
+def test_gradients_through_a_buffer_that_the_plain_pass_put_on_the_graph(name):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+            self.register_buffer("scale", torch.ones(4))
+
+        def forward(self, x):
+            x = F.silu(self.conv(x)).square().mean((2, 3))
+            self.scale = 0.5 * self.scale + x.mean(0)
+            return self.fc(x / self.scale)
+
+    net = Net().double()
+    guided = sl.SaliencyGuidedLoss(net, extractor(name), "mse")
+    human = torch.rand(4, 9, 9, dtype=torch.float64)
+
+    def loss():
+        torch.manual_seed(3)
+        net.scale = torch.ones(4, dtype=torch.float64)
+        return guided(IMAGES, LABELS, human).loss
+
+    check_gradients(loss, dict(net.named_parameters()))
+
+
 class SkipsLayers(nn.Module):
     """Blocks of one shape, of which a pass runs those that it is told to."""
 
