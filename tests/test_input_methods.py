@@ -282,6 +282,25 @@ def test_passes_may_call_a_layer_again(options):
     assert SmoothGrad(samples=3)(SkipsLayers(again, **options).double(), IMAGES, LABELS).saliency.isfinite().all()
 
 
+def test_passes_may_compute_what_batchnorm_takes():
+    """Parameters and buffers that are slices are others in every pass."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(6), nn.Linear(4, 3)
+
+        def forward(self, x):
+            norm = self.norm
+            parts = (part[:4] for part in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
+            return self.fc(F.silu(F.batch_norm(self.conv(x), *parts, training=True)).mean((2, 3)))
+
+    net = Net().double()
+    check_extractor(SmoothGrad(samples=2), net, IMAGES)
+    with torch.inference_mode():
+        assert SmoothGrad(samples=2)(net, IMAGES, LABELS).saliency.isfinite().all()
+
+
 @pytest.mark.parametrize("name", [*SAMPLED, *HIDING])
 def test_the_predicted_class_is_that_of_the_input(name):
     """Even where other points are predicted to be something else."""

@@ -38,11 +38,12 @@ class _Held:
 
 
 class _Seen(NamedTuple):
-    """What one call of ``batch_norm`` computed, and a tensor that no other layer has, if it has one."""
+    """What one call of ``batch_norm`` computed, and the tensors by which its layer is known again."""
 
     mean: Tensor
     inverse: Tensor
-    owned: Tensor | None
+    weight: Tensor | None
+    running_mean: Tensor | None
 
 
 class Statistics(TorchFunctionMode):
@@ -122,7 +123,7 @@ class Statistics(TorchFunctionMode):
         if not training:
             return func(*args, **kwargs)
         if self._replayed is not None:
-            mean, inverse = self._next(x, _owned(weight, running_mean))
+            mean, inverse = self._next(x, weight, running_mean)
             scale = inverse if weight is None else inverse * weight
             shift = -mean * scale if bias is None else bias - mean * scale
             return (x * _along_channels(scale, x) + _along_channels(shift, x)).to(x.dtype)
@@ -137,20 +138,22 @@ class Statistics(TorchFunctionMode):
             return func(*args, **kwargs)  # raises: one value per channel has no variance
         result, mean, inverse = _BatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps, self._held)
         if self._record:
-            self._seen.append(_Seen(mean, inverse, _owned(weight, running_mean)))
+            self._seen.append(_Seen(mean, inverse, weight, running_mean))
         return result
 
-    def _next(self, x: Tensor, owned: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _next(self, x: Tensor, weight: Tensor | None, running_mean: Tensor | None) -> tuple[Tensor, Tensor]:
         found = next(self._replayed, None) if self._replayed is not None else None
-        owned = self._originals.get(id(owned), owned)
-        if found is None or len(found.mean) != x.shape[1] or found.owned is not owned:
+        if found is None or len(found.mean) != x.shape[1]:
+            raise _another_order()
+        buffer = self._originals.get(id(running_mean))
+        # Weights and buffers that are computed, such as slices, are new in every pass and tell nothing.
+        if isinstance(found.weight, nn.Parameter) or isinstance(weight, nn.Parameter):
+            same = found.weight is weight
+        else:
+            same = buffer is None or found.running_mean is buffer
+        if not same:
             raise _another_order()
         return found.mean, found.inverse
-
-
-def _owned(weight: Tensor | None, running_mean: Tensor | None) -> Tensor | None:
-    """The tensor by which a layer is known again: its weight, unless that is computed, or its running mean."""
-    return weight if isinstance(weight, nn.Parameter) else running_mean
 
 
 def _another_order() -> RuntimeError:
