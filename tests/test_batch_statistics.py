@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import saliency_losses as sl
-from saliency_losses.extractors import GradCAM
+from saliency_losses.extractors import GradCAM, InputGradient, IntegratedGradients
 from saliency_losses.extractors.eigen_grad_cam import eigen_grad_cam
 from saliency_losses.extractors.element_wise_grad_cam import element_wise_grad_cam
 from saliency_losses.extractors.grad_cam import grad_cam
@@ -19,6 +19,7 @@ from saliency_losses.extractors.grad_cam_plus_plus import grad_cam_plus_plus
 from saliency_losses.extractors.hires_cam import hires_cam
 from saliency_losses.extractors.layer_cam import layer_cam
 from saliency_losses.extractors.x_grad_cam import x_grad_cam
+from saliency_losses.testing import check_gradients
 
 FORMULAS = {
     "eigen_grad_cam": eigen_grad_cam,
@@ -228,3 +229,78 @@ def test_checkpointed_batchnorm_above_the_layer_is_refused():
     assert net.stem.weight.grad.isfinite().all()
     net.eval()
     guided(images, labels, human).loss.backward()
+
+
+def test_checkpointed_batchnorm_below_the_layer():
+    """As long as nothing tells which layer is taken by default, the remedy is to name it."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU())
+            self.body, self.head = nn.Conv2d(4, 5, 3), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.head(self.body(checkpoint(self.stem, x, use_reentrant=False)).relu().mean((2, 3)))
+
+    images, labels, human = batch()
+    with pytest.raises(RuntimeError, match=r"if it lies below the layer that would be taken by default.*layer=\.\.\."):
+        sl.SaliencyGuidedLoss(Net(), GradCAM())(images, labels, human)
+    net = Net()
+    sl.SaliencyGuidedLoss(net, GradCAM(layer="body"))(images, labels, human).loss.backward()
+    assert net.body.weight.grad.isfinite().all()
+
+
+class Pack:
+    """What is kept for the backward pass goes through an object that is no function."""
+
+    def __call__(self, tensor):
+        return tensor
+
+
+def test_hooks_for_saved_tensors_that_are_no_functions():
+    images, labels, human = batch()
+    net = network().float()
+    with torch.autograd.graph.saved_tensors_hooks(Pack(), Pack()):
+        sl.SaliencyGuidedLoss(net, GradCAM(layer="0"))(images, labels, human).loss.backward()
+    assert net[0].weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("part", [GradCAM(layer="0"), InputGradient()], ids=["grad_cam", "input_gradient"])
+def test_the_task_loss_can_be_differentiated_twice(part):
+    """As for a penalty on its gradient."""
+    images, labels, human = batch(dtype=torch.float64)
+    net = network()
+    parameters = dict(net.named_parameters())
+    guided = sl.SaliencyGuidedLoss(net, part, "mse")
+
+    def loss():
+        out = guided(images, labels, human)
+        grads = torch.autograd.grad(out.task_loss, list(parameters.values()), create_graph=True)
+        return out.loss + sum(grad.square().sum() for grad in grads)
+
+    check_gradients(loss, parameters)
+
+
+def test_checkpointed_fused_attention_above_the_layer_is_refused():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.projection, self.head = nn.Conv2d(3, 8, 3, stride=3), nn.Linear(8, 24), nn.Linear(8, 3)
+
+        def attend(self, x):
+            return F.scaled_dot_product_attention(*self.projection(x).chunk(3, -1))
+
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2).unsqueeze(1)
+            return self.head(checkpoint(self.attend, tokens, use_reentrant=False).mean((1, 2)))
+
+    images, labels, human = batch()
+    for part in (GradCAM(layer="patch"), InputGradient(), IntegratedGradients(steps=2)):
+        net = Net()
+        guided = sl.SaliencyGuidedLoss(net, part, "mse")
+        with pytest.raises(RuntimeError, match=r"checkpointing runs a part of the model again.*SDPBackend\.MATH"):
+            guided(images, labels, human)
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            guided(images, labels, human).loss.backward()
+        assert net.projection.weight.grad.isfinite().all()

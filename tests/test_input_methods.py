@@ -151,6 +151,156 @@ def test_further_passes_leave_buffers_as_one_pass_does(name):
             torch.testing.assert_close(net.state_dict()[key], value, rtol=0, atol=0)
 
 
+def multiplied(module, mean):
+    module.scale.mul_(0.9).add_(mean, alpha=0.1)
+
+
+def replaced(module, mean):
+    module.scale = 0.9 * module.scale + 0.1 * mean
+
+
+def changed_behind_autograd(module, mean):
+    module.scale.data.mul_(0.9).add_(mean, alpha=0.1)
+
+
+def replaced_behind_autograd(module, mean):
+    module.scale.data = 0.9 * module.scale + 0.1 * mean
+
+
+def changed_by_another_name(module, mean):
+    module.same.mul_(0.9).add_(mean, alpha=0.1)
+
+
+WAYS = (multiplied, replaced, changed_behind_autograd, replaced_behind_autograd, changed_by_another_name)
+
+
+class Scaled(nn.Module):
+    """Divides by a running scale, updated in the given way; the gradient of the division needs the scale."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.conv, self.fc, self.way = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), way
+        self.register_buffer("scale", torch.ones(4))
+        self.register_buffer("running_mean", torch.zeros(4))
+        self.register_buffer("running_var", torch.ones(4))
+        self.same = self.scale
+
+    def forward(self, x):
+        mean = x.detach().mean().expand(4)
+        x = self.conv(x)
+        x = F.silu(torch.batch_norm(x, None, None, self.running_mean, self.running_var, True, 0.1, 1e-5, False))
+        x = x.square().mean((2, 3))
+        with torch.no_grad():
+            self.way(self, mean)
+        return self.fc(x / self.scale)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", [*SAMPLED, *HIDING])
+def test_further_passes_leave_buffers_alone_however_they_are_changed(name, way):
+    net = Scaled(way).double()
+    net.same = net.scale
+    twin = Scaled(way).double()
+    twin.load_state_dict(net.state_dict())
+    twin.same = twin.scale
+    extractor(name)(net, IMAGES, LABELS)
+    twin(IMAGES)
+    for key, value in twin.state_dict().items():
+        assert torch.equal(net.state_dict()[key], value), key
+    assert way is replaced or net.same is net.scale
+
+
+@pytest.mark.parametrize("way", [multiplied, replaced, changed_behind_autograd])
+@pytest.mark.parametrize("name", ["smooth_grad", "occlusion"])
+def test_gradients_where_every_pass_changes_a_buffer(name, way):
+    net = Scaled(way).double()
+    start = net.scale.clone()
+    guided = sl.SaliencyGuidedLoss(net, extractor(name), "mse")
+    human = torch.rand(4, 9, 9, dtype=torch.float64)
+
+    def loss():
+        torch.manual_seed(3)
+        net.scale = start.clone()
+        return guided(IMAGES, LABELS, human).loss
+
+    check_gradients(loss, dict(net.named_parameters()))
+
+
+@pytest.mark.parametrize("name", ["smooth_grad", "occlusion"])
+def test_gradients_through_a_buffer_that_the_plain_pass_put_on_the_graph(name):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+            self.register_buffer("scale", torch.ones(4))
+
+        def forward(self, x):
+            x = F.silu(self.conv(x)).square().mean((2, 3))
+            self.scale = 0.5 * self.scale + x.mean(0)
+            return self.fc(x / self.scale)
+
+    net = Net().double()
+    guided = sl.SaliencyGuidedLoss(net, extractor(name), "mse")
+    human = torch.rand(4, 9, 9, dtype=torch.float64)
+
+    def loss():
+        torch.manual_seed(3)
+        net.scale = torch.ones(4, dtype=torch.float64)
+        return guided(IMAGES, LABELS, human).loss
+
+    check_gradients(loss, dict(net.named_parameters()))
+
+
+class SkipsLayers(nn.Module):
+    """Blocks of one shape, of which a pass runs those that it is told to."""
+
+    def __init__(self, runs, **options):
+        super().__init__()
+        self.runs = iter(runs)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3, **options), nn.GELU()) for _ in range(2)
+        )
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        for number in next(self.runs):
+            x = x + self.blocks[number](x)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}])
+@pytest.mark.parametrize("runs", [[(0,), (1,)], [(0, 1), (0,)], [(0,), (0, 1)], [(0, 1), (1, 0)]])
+def test_passes_that_skip_layers_at_random_are_refused(runs, options):
+    """Also where the statistics of another layer would fit."""
+    with pytest.raises(RuntimeError, match=r"BatchNorm in another order.*left out a layer.*skips layers at random"):
+        SmoothGrad(samples=1)(SkipsLayers(runs, **options).double(), IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"affine": False, "track_running_stats": False}])
+def test_passes_may_call_a_layer_again(options):
+    again = [(0, 1, 0)] * 4
+    assert SmoothGrad(samples=3)(SkipsLayers(again, **options).double(), IMAGES, LABELS).saliency.isfinite().all()
+
+
+def test_passes_may_compute_what_batchnorm_takes():
+    """Parameters and buffers that are slices are others in every pass."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(6), nn.Linear(4, 3)
+
+        def forward(self, x):
+            norm = self.norm
+            parts = (part[:4] for part in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
+            return self.fc(F.silu(F.batch_norm(self.conv(x), *parts, training=True)).mean((2, 3)))
+
+    net = Net().double()
+    check_extractor(SmoothGrad(samples=2), net, IMAGES)
+    with torch.inference_mode():
+        assert SmoothGrad(samples=2)(net, IMAGES, LABELS).saliency.isfinite().all()
+
+
 @pytest.mark.parametrize("name", [*SAMPLED, *HIDING])
 def test_the_predicted_class_is_that_of_the_input(name):
     """Even where other points are predicted to be something else."""

@@ -87,7 +87,9 @@ def refusing_recomputation() -> Iterator[None]:
     """
     try:
         yield
-    except CheckpointError as error:
+    except RuntimeError as error:
+        if not isinstance(error, CheckpointError) and not isinstance(error.__cause__, CheckpointError):
+            raise
         raise RuntimeError(
             "The map cannot be trained through: checkpointing runs fused attention again outside of this call, where "
             "its probabilities are not on the graph. Build the model with eager attention (Hugging Face: "

@@ -1,9 +1,9 @@
 """BatchNorm in train mode: what a map may know of the other samples, and what further passes may know of the batch."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from saliency_losses.extractors.modules import unwrap
+from saliency_losses.extractors.undisturbed import copied_buffers
 
 __all__ = ["BatchStatistics", "Statistics", "check_batch_statistics", "extra_passes"]
 
@@ -34,6 +35,15 @@ class _Held:
     """Whether gradients hold the statistics constant; apart from :class:`Statistics`, since graphs refer to it."""
 
     constant = False
+
+
+class _Seen(NamedTuple):
+    """What one call of ``batch_norm`` computed, and the tensors by which its layer is known again."""
+
+    mean: Tensor
+    inverse: Tensor
+    weight: Tensor | None
+    running_mean: Tensor | None
 
 
 class Statistics(TorchFunctionMode):
@@ -65,8 +75,9 @@ class Statistics(TorchFunctionMode):
         super().__init__()
         self._record = record
         self._held = _Held()
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._replayed: Iterator[tuple[Tensor, Tensor]] | None = None
+        self._seen: list[_Seen] = []
+        self._replayed: Iterator[_Seen] | None = None
+        self._originals: Mapping[int, Tensor] = {}
 
     @contextmanager
     def constant(self) -> Iterator[None]:
@@ -78,14 +89,23 @@ class Statistics(TorchFunctionMode):
             self._held.constant = False
 
     @contextmanager
-    def replay(self) -> Iterator[None]:
-        """One further pass of the same model, with the statistics of the first."""
-        self._replayed = iter(self._seen)
+    def replay(self, originals: Mapping[int, Tensor]) -> Iterator[None]:
+        """One further pass of the same model, with the statistics of the first.
+
+        Args:
+            originals: By ``id``, the buffers that others stand for in this pass.
+
+        Raises:
+            RuntimeError: BatchNorm is not called by the same layers in the same order.
+        """
+        self._replayed, self._originals = iter(self._seen), originals
         try:
             with self:
                 yield
+            if next(self._replayed, None) is not None:
+                raise _another_order()
         finally:
-            self._replayed = None
+            self._replayed, self._originals = None, {}
 
     def forget(self) -> None:
         """Let go of the statistics."""
@@ -103,32 +123,45 @@ class Statistics(TorchFunctionMode):
         if not training:
             return func(*args, **kwargs)
         if self._replayed is not None:
-            mean, inverse = self._next(x)
+            mean, inverse = self._next(x, weight, running_mean)
             scale = inverse if weight is None else inverse * weight
             shift = -mean * scale if bias is None else bias - mean * scale
             return (x * _along_channels(scale, x) + _along_channels(shift, x)).to(x.dtype)
         if not torch.compiler.is_compiling() and _is_checkpointed():
             raise RuntimeError(
                 "BatchNorm in train mode lies in a checkpointed region above the layer: it runs again where its "
-                "statistics cannot be held constant. Leave it out of the checkpoint, or give "
-                "batch_statistics='coupled' where the extractor has that."
+                "statistics cannot be held constant. Leave it out of the checkpoint, give batch_statistics='coupled' "
+                "where the extractor has that, or, if it lies below the layer that would be taken by default, name "
+                "that layer: layer=... (list_layers(model, images))."
             )
         if x.numel() == x.shape[1]:
             return func(*args, **kwargs)  # raises: one value per channel has no variance
         result, mean, inverse = _BatchNorm.apply(x, weight, bias, running_mean, running_var, momentum, eps, self._held)
         if self._record:
-            self._seen.append((mean, inverse))
+            self._seen.append(_Seen(mean, inverse, weight, running_mean))
         return result
 
-    def _next(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _next(self, x: Tensor, weight: Tensor | None, running_mean: Tensor | None) -> tuple[Tensor, Tensor]:
         found = next(self._replayed, None) if self._replayed is not None else None
-        if found is None or len(found[0]) != x.shape[1]:
-            raise RuntimeError(
-                "A further pass of the model called BatchNorm in another order than the first, so the statistics of "
-                "the batch cannot be used again. Put BatchNorm in eval mode, or use an extractor "
-                "of one pass (grad_cam)."
-            )
-        return found
+        if found is None or len(found.mean) != x.shape[1]:
+            raise _another_order()
+        buffer = self._originals.get(id(running_mean))
+        # Weights and buffers that are computed, such as slices, are new in every pass and tell nothing.
+        if isinstance(found.weight, nn.Parameter) or isinstance(weight, nn.Parameter):
+            same = found.weight is weight
+        else:
+            same = buffer is None or found.running_mean is buffer
+        if not same:
+            raise _another_order()
+        return found.mean, found.inverse
+
+
+def _another_order() -> RuntimeError:
+    return RuntimeError(
+        "A further pass of the model called BatchNorm in another order than the first, or left out a layer, so the "
+        "statistics of the batch cannot be used again. Put BatchNorm in eval mode, turn off what skips layers at "
+        "random, or use an extractor of one pass (grad_cam)."
+    )
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -167,7 +200,7 @@ class _BatchNorm(torch.autograd.Function):
         if grad is not None:
             needed = list(ctx.needs_input_grad[:3])
             of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
+                grad, x, weight, None, None, mean.detach(), inverse.detach(), True, ctx.eps, needed
             )
         if ctx.needs_input_grad[0] and (of_mean is not None or of_inverse is not None):
             of_x = _with_gradient_of_statistics(of_x, x, mean, inverse, of_mean, of_inverse)
@@ -177,7 +210,7 @@ class _BatchNorm(torch.autograd.Function):
 def _is_checkpointed() -> bool:
     """Whether what is computed now will be computed again in the backward pass."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return hooks is not None and "_checkpoint_hook" in hooks[0].__qualname__
+    return hooks is not None and "_checkpoint_hook" in getattr(hooks[0], "__qualname__", "")
 
 
 def _with_gradient_of_statistics(
@@ -205,8 +238,11 @@ def _along_channels(values: Tensor, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def extra_passes(model: nn.Module, statistics: Statistics) -> Iterator[Callable[[], Any]]:
+def extra_passes(model: nn.Module, statistics: Statistics) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Further forward passes of a model that leave no trace in its buffers; the statistics are forgotten afterwards.
+
+    Each pass has copies of the buffers as the first pass left them, so that none disturbs what others keep for the
+    backward pass.
 
     Args:
         model: In whatever wrappers.
@@ -215,12 +251,13 @@ def extra_passes(model: nn.Module, statistics: Statistics) -> Iterator[Callable[
     Yields:
         A function that gives the context for each pass.
     """
-    buffers = [(buffer, buffer.detach().clone(), buffer._version) for buffer in unwrap(model).buffers()]
+
+    @contextmanager
+    def one() -> Iterator[None]:
+        with copied_buffers(unwrap(model)) as copied, statistics.replay(copied.originals):
+            yield
+
     try:
-        yield statistics.replay
+        yield one
     finally:
         statistics.forget()
-        with torch.no_grad():
-            for buffer, kept, version in buffers:
-                if buffer._version != version:
-                    buffer.copy_(kept)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
+from torch.utils.checkpoint import CheckpointError
 
 from saliency_losses.extractors.base import is_own_leaf
 
@@ -88,7 +89,7 @@ def gradients(scores: Tensor, tensors: Sequence[Tensor], names: Sequence[str], *
     scale = max(map(half_scale, tensors))
     columns = [scores] if scores.ndim == 1 else list(scores.unbind(1))
     found: list[tuple[Tensor, ...]] = []
-    with _watching_for_cuts(scores, tensors, watch=create_graph):
+    with _refusing_recomputation(), _watching_for_cuts(scores, tensors, watch=create_graph):
         for number, column in enumerate(columns):
             keep = create_graph or number + 1 < len(columns)
             total = column.float().sum() if column.dtype in (torch.float16, torch.bfloat16) else column.sum()
@@ -146,6 +147,21 @@ def _watching_for_cuts(scores: Tensor, tensors: Sequence[Tensor], *, watch: bool
             "not differentiable itself and would drop part of the gradient. Use extractor='cam', a layer above it, or "
             "a version of that function made of PyTorch operations."
         )
+
+
+@contextmanager
+def _refusing_recomputation() -> Iterator[None]:
+    """Say what to do where checkpointing runs a part of the model again in another way than the first time."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise RuntimeError(
+            "The map cannot be trained through: checkpointing runs a part of the model again, outside of this call, "
+            "and there it computes something else. Attention is made of plain operations inside, and fused outside. "
+            "Build the model with eager attention (Hugging Face: attn_implementation='eager'; timm: "
+            "set_fused_attn(False) before it is made), leave attention out of the checkpoint, or put both this call "
+            "and backward() under 'with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):'."
+        ) from error
 
 
 def half_scale(tensor: Tensor) -> float:

@@ -78,7 +78,7 @@ class SampledGradientExtractor(SaliencyExtractor, ABC):
             inputs, classes = usable((inputs, classes))
             pixels, rebuild = find_input(inputs, self.input)
             batch = len(pixels)
-            with repeatable(model, rebuild, pixels, run, keep=keep) as (output, again), twice_differentiable(keep):
+            with repeatable(model, rebuild, pixels, run, keep=keep) as (output, again):
                 score, classes = pinned(self.score, output, classes)
                 points, weights = self.sample(pixels)
                 weights = weights.expand(len(points), *weights.shape[1:])
@@ -86,7 +86,9 @@ class SampledGradientExtractor(SaliencyExtractor, ABC):
                 for some, weight in zip(*(torch.split(both, self.chunk) for both in (points, weights)), strict=True):
                     where = some.flatten(0, 1)
                     where = where if where.requires_grad else own_leaf(where)
-                    value = scores(score, again(where), tiled(classes, len(some), batch))
+                    with twice_differentiable(keep):
+                        there = again(where)
+                    value = scores(score, there, tiled(classes, len(some), batch))
                     grad = gradient(value, where, "the input", create_graph=keep)
                     with full_precision(grad, weight) as (grad, weight):
                         grad = self.shape_gradient(grad.view(len(some), batch, *grad.shape[1:]))
