@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import saliency_losses as sl
-from saliency_losses.extractors import CAM, ActivationMap, EigenCAM, GradCAM, InputGradient
+from saliency_losses.extractors import CAM, ActivationMap, Auto, EigenCAM, GradCAM, InputGradient
 
 
 class TwoHeads(nn.Module):
@@ -103,9 +103,10 @@ def test_a_map_of_one_position_is_refused_and_never_the_default():
     images, labels, human = batch()
     with pytest.raises(ValueError, match="has a single position, so it cannot say where"):
         sl.SaliencyGuidedLoss(net, CAM())(images, labels, human)
-    out = sl.SaliencyGuidedLoss(net, GradCAM())(images, labels, human)
-    assert out.model_saliency.shape == (4, 7, 7)
-    assert out.saliency_loss > 0
+    for part in (GradCAM(), Auto()):
+        out = sl.SaliencyGuidedLoss(net, part)(images, labels, human)
+        assert out.model_saliency.shape == (4, 7, 7)
+        assert out.saliency_loss > 0
 
 
 def test_as_many_channels_as_rows_and_columns_tell_nothing_by_their_number():

@@ -21,7 +21,7 @@ _LOG = logging.getLogger("saliency_losses")
 
 @EXTRACTORS.register("auto")
 class Auto(SaliencyExtractor):
-    """CAM where the model is global pooling plus a linear classifier, else Grad-CAM at the last layer that counts.
+    """CAM where the model pools several positions for a linear classifier, else Grad-CAM at the last layer that counts.
 
     What a model is shows in one forward pass more, before its first call, that leaves no trace in buffers and random
     state. What was chosen goes to the logger ``saliency_losses``; :meth:`choose` tells too.
@@ -62,7 +62,8 @@ class Auto(SaliencyExtractor):
         """
         anatomy = remembered(model, inputs)
         if anatomy is not None:
-            return GradCAM(score=self.score) if anatomy.main is None else CAM(score=self.score)
+            pooled = 0 if anatomy.main is None else anatomy.heads[anatomy.main].positions
+            return CAM(score=self.score) if pooled > 1 else GradCAM(score=self.score)
         with undisturbed(model, inputs), torch.no_grad(), observing(model, inputs, Observer(leaf=False)) as observer:
             output = (run or call_model)(model, inputs)
             remember(model, inputs, observer.conclude(model, output))

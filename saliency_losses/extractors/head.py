@@ -1,5 +1,6 @@
 """The classifier behind global average pooling, applied to every position instead of to the mean."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Head:
     shape: tuple[int, ...]
     dropout: bool
     tokens: Tokens | None = None
+
+    @property
+    def positions(self) -> int:
+        """How many positions are pooled."""
+        return math.prod(self.shape) // self.shape[self.channel_axis - 1]
 
     @property
     def name(self) -> str:
