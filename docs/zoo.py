@@ -16,13 +16,13 @@ class Case(NamedTuple):
     """A classifier and images for it.
 
     Attributes:
-        library: ``"torchvision"`` or ``"timm"``.
+        package: ``"torchvision"`` or ``"timm"``.
         name: There.
         size: Height and width of the images; they differ unless the architecture wants a square.
         options: For the model.
     """
 
-    library: str
+    package: str
     name: str
     size: tuple[int, int]
     options: dict[str, Any]
@@ -31,7 +31,7 @@ class Case(NamedTuple):
     def label(self) -> str:
         """Unique."""
         pool = self.options.get("global_pool")
-        return f"{self.library} {self.name}{f' ({pool} pooling)' if pool else ''}"
+        return f"{self.package} {self.name}{f' ({pool} pooling)' if pool else ''}"
 
     def make(self) -> tuple[nn.Module, Tensor]:
         """The model in eval mode, and two images.
@@ -40,7 +40,7 @@ class Case(NamedTuple):
         statistics of a batch, so that activations neither vanish nor explode.
         """
         torch.manual_seed(0)
-        if self.library == "torchvision":
+        if self.package == "torchvision":
             net = torchvision.models.get_model(self.name, weights=None, num_classes=CLASSES, **self.options)
         else:
             net = timm.create_model(self.name, pretrained=False, num_classes=CLASSES, **self.options)
@@ -55,10 +55,10 @@ class Case(NamedTuple):
         return net.eval(), torch.randn(2, 3, *self.size)
 
 
-def _cases(library: str, size: tuple[int, int], names: str, *, sized: bool = False, **options: Any) -> list[Case]:
+def _cases(package: str, size: tuple[int, int], names: str, *, sized: bool = False, **options: Any) -> list[Case]:
     if sized:
         options["img_size"] = size
-    return [Case(library, name, size, options) for name in names.split()]
+    return [Case(package, name, size, options) for name in names.split()]
 
 
 # Large enough that a cell does not see the whole image alike, as small as that allows.
