@@ -1,4 +1,4 @@
-"""One naive restatement of each divergence, loops allowed, looking like the paper. A registered name without one fails."""
+"""One naive restatement of each divergence, loops allowed, like the paper. A registered name without one fails."""
 
 from collections.abc import Callable
 

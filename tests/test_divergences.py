@@ -1,9 +1,9 @@
 """Every registered divergence: the contract, an oracle, extremes, and golden values of published code."""
 
-import divergence_oracles
 import oracles
 import pytest
 import torch
+from divergence_oracles import DIVERGENCES
 
 import saliency_losses as sl
 from saliency_losses.divergences import KL, MSE, MinMax, RightReasons, Softmax, normalize
@@ -43,13 +43,11 @@ def test_equals_its_oracle(name, size):
     human = torch.rand(3, *size, generator=generator, dtype=torch.float64)
     values = sl.create_divergence(name)(model, human)
     for m, h, value in zip(model, human, values, strict=True):
-        assert float(value) == pytest.approx(
-            divergence_oracles.DIVERGENCES[name](m.numpy(), h.numpy()), rel=1e-10, abs=1e-12
-        )
+        assert float(value) == pytest.approx(DIVERGENCES[name](m.numpy(), h.numpy()), rel=1e-10, abs=1e-12)
 
 
 def test_every_registered_name_has_an_oracle():
-    assert set(divergence_oracles.DIVERGENCES) == set(sl.list_divergences())
+    assert set(DIVERGENCES) == set(sl.list_divergences())
     assert {*oracles.EXTRACTORS, *oracles.DRAWN} == set(sl.list_extractors())
 
 
