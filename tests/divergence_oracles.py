@@ -38,3 +38,27 @@ def correlation(model, human):
 @oracle("right_reasons")
 def right_reasons(model, human):
     return float(sum(((1 - h) * m) ** 2 for m, h in zip(model.ravel(), human.ravel(), strict=True)))
+
+
+@oracle("entropy")
+def entropy(model, human):
+    p = scipy.special.softmax(scipy.stats.zscore(model.ravel()))
+    return float(scipy.stats.entropy(p, base=p.size))
+
+
+@oracle("total_variation")
+def total_variation(model, human):
+    model = scipy.stats.zscore(model, axis=None)
+    steps = [np.abs(np.diff(model, axis=axis)).ravel() for axis in range(model.ndim)]
+    return float(np.mean(np.concatenate(steps)))
+
+
+@oracle("gini")
+def gini(model, human):
+    a = np.abs(model).ravel()
+    return 1.0 - sum(abs(x - y) for x in a for y in a) / (2 * a.size * a.sum())
+
+
+@oracle("area")
+def area(model, human):
+    return float(np.mean((model - model.min()) / (model.max() - model.min())) ** 2)

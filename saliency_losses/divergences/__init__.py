@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from saliency_losses.divergences.area import Area
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.correlation import Correlation, pearson
+from saliency_losses.divergences.entropy import Entropy, normalized_entropy
+from saliency_losses.divergences.gini import Gini, gini_index
 from saliency_losses.divergences.kl import KL, kullback_leibler
 from saliency_losses.divergences.mse import MSE, mean_squared_error
 from saliency_losses.divergences.normalizers import (
@@ -23,13 +26,17 @@ from saliency_losses.divergences.normalizers import (
 from saliency_losses.divergences.prior import Prior
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
 from saliency_losses.divergences.sum import Sum
+from saliency_losses.divergences.total_variation import TotalVariation, total_variation
 
 __all__ = [
     "KL",
     "L2",
     "MSE",
+    "Area",
     "Correlation",
     "Divergence",
+    "Entropy",
+    "Gini",
     "MaxAbs",
     "MinMax",
     "Normalizer",
@@ -39,20 +46,24 @@ __all__ = [
     "Softmax",
     "Sum",
     "SumToOne",
+    "TotalVariation",
     "ZScore",
     "ZScoreReLU",
     "create_divergence",
     "create_normalizer",
+    "gini_index",
     "kullback_leibler",
     "list_divergences",
     "list_normalizers",
     "masked_mean",
     "masked_sum",
     "mean_squared_error",
+    "normalized_entropy",
     "pearson",
     "register_divergence",
     "register_normalizer",
     "squared_saliency",
+    "total_variation",
 ]
 
 
