@@ -1,8 +1,10 @@
 """One naive restatement of each divergence, loops allowed, like the paper. A registered name without one fails."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
+import scipy.ndimage
 import scipy.special
 import scipy.stats
 
@@ -38,6 +40,39 @@ def correlation(model, human):
 @oracle("right_reasons")
 def right_reasons(model, human):
     return float(sum(((1 - h) * m) ** 2 for m, h in zip(model.ravel(), human.ravel(), strict=True)))
+
+
+@oracle("ssim")
+def ssim(model, human):
+    """Window by window, on maps mirrored at their border, with the constants of the paper for values from 0 to 1."""
+    model, human = ((x - x.min()) / (x.max() - x.min()) for x in (model, human))
+    window = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 1.5**2))
+    window = functools.reduce(np.multiply.outer, [window / window.sum()] * model.ndim)
+    model, human = (np.pad(x, 3, mode="reflect") for x in (model, human))
+    values = []
+    for corner in np.ndindex(*(side - 6 for side in model.shape)):
+        around = tuple(slice(start, start + 7) for start in corner)
+        x, y = model[around], human[around]
+        mx, my = (window * x).sum(), (window * y).sum()
+        vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
+        cov = (window * (x - mx) * (y - my)).sum()
+        c1, c2 = 0.01**2, 0.03**2
+        values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return 1.0 - float(np.mean(values))
+
+
+@oracle("pyramid")
+def pyramid(model, human):
+    """Fel et al. 2022; each step is one correlation with the binomial kernel and zeros outside, of which half stay."""
+    model, human = (np.maximum((x - x.mean()) / (x.std() + 1e-5), 0) for x in (model, human))
+    human = human / (human.max() + 1e-6) * (model.max() + 1e-6)
+    kernel = functools.reduce(np.multiply.outer, [np.array([1, 4, 6, 4, 1]) / 16] * model.ndim)
+    errors = []
+    for _ in range(5):
+        errors.append(np.mean((model - human) ** 2))
+        kept = tuple(slice((side + 1) % 2, None, 2) for side in model.shape)
+        model, human = (scipy.ndimage.correlate(x, kernel, mode="constant")[kept] for x in (model, human))
+    return float(np.mean(errors))
 
 
 @oracle("entropy")

@@ -24,7 +24,9 @@ from saliency_losses.divergences.normalizers import (
     register_normalizer,
 )
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.pyramid import Pyramid, pyramid_error, pyramid_level
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.ssim import SSIM
 from saliency_losses.divergences.sum import Sum
 from saliency_losses.divergences.total_variation import TotalVariation, total_variation
 
@@ -32,6 +34,7 @@ __all__ = [
     "KL",
     "L2",
     "MSE",
+    "SSIM",
     "Area",
     "Correlation",
     "Divergence",
@@ -41,6 +44,7 @@ __all__ = [
     "MinMax",
     "Normalizer",
     "Prior",
+    "Pyramid",
     "Raw",
     "RightReasons",
     "Softmax",
@@ -60,6 +64,8 @@ __all__ = [
     "mean_squared_error",
     "normalized_entropy",
     "pearson",
+    "pyramid_error",
+    "pyramid_level",
     "register_divergence",
     "register_normalizer",
     "squared_saliency",
