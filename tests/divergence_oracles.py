@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.ndimage
+import scipy.spatial
 import scipy.special
 import scipy.stats
 
@@ -97,3 +98,28 @@ def gini(model, human):
 @oracle("area")
 def area(model, human):
     return float(np.mean((model - model.min()) / (model.max() - model.min())) ** 2)
+
+
+@oracle("sinkhorn")
+def sinkhorn(model, human):
+    """Cuturi 2013, on the matrix of all pairs of positions, finished by Newton's method; the value is the plan's."""
+    axes = [(np.arange(side) + 0.5) / side for side in model.shape]
+    places = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+    cost = scipy.spatial.distance.cdist(places, places, "sqeuclidean") / 2
+    p = scipy.special.softmax(scipy.stats.zscore(model.ravel()))
+    q = human.ravel() / human.sum()
+
+    def transport(p, q, epsilon=0.1**2):
+        kernel, v = np.exp(-cost / epsilon), np.ones_like(q)
+        for _ in range(300):
+            u = p / (kernel @ v)
+            v = q / (kernel.T @ u)
+        logs, shift = np.log(np.concatenate([u, v])), np.repeat([1.0, -1.0], len(p))
+        for _ in range(8):
+            plan = np.exp(logs[: len(p), None] - cost / epsilon + logs[None, len(p) :])
+            excess = np.concatenate([plan.sum(1) - p, plan.sum(0) - q])
+            slope = np.block([[np.diag(plan.sum(1)), plan], [plan.T, np.diag(plan.sum(0))]])
+            logs = logs - np.linalg.solve(slope + np.outer(shift, shift) / len(p), excess)
+        return (plan * cost).sum() + epsilon * scipy.special.rel_entr(plan, np.outer(p, q)).sum()
+
+    return float(transport(p, q) - transport(p, p) / 2 - transport(q, q) / 2)

@@ -26,6 +26,7 @@ from saliency_losses.divergences.normalizers import (
 from saliency_losses.divergences.prior import Prior
 from saliency_losses.divergences.pyramid import Pyramid, pyramid_error, pyramid_level
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.sinkhorn import Sinkhorn, sinkhorn_divergence
 from saliency_losses.divergences.ssim import SSIM
 from saliency_losses.divergences.sum import Sum
 from saliency_losses.divergences.total_variation import TotalVariation, total_variation
@@ -47,6 +48,7 @@ __all__ = [
     "Pyramid",
     "Raw",
     "RightReasons",
+    "Sinkhorn",
     "Softmax",
     "Sum",
     "SumToOne",
@@ -68,6 +70,7 @@ __all__ = [
     "pyramid_level",
     "register_divergence",
     "register_normalizer",
+    "sinkhorn_divergence",
     "squared_saliency",
     "total_variation",
 ]
