@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -77,7 +78,7 @@ def saliency_term(
         own = own.repeat_interleave(shape[1])
     names = names_of_parts(divergence)
     if not per_sample:
-        each, sums = _compare(terms, compared, torch.stack([own / divisor for divisor in divisors]))
+        each, sums = _compare(terms, compared, [own / divisor for divisor in divisors])
         term = each.sum()
         return term, term, dict(zip(names, sums, strict=True))
     term, values = own.new_zeros(shape[:1]), own.new_zeros(shape)
@@ -87,7 +88,7 @@ def saliency_term(
         if not chosen:
             continue
         some = [terms[index] for index in chosen]
-        each, sums = _compare(some, compared, own.expand(len(some), -1))
+        each, sums = _compare(some, compared, [own] * len(some))
         each, rows = each.view(shape), compared.rows_of(some[0][1]).view(shape)
         values = values + each
         term = term + (each if len(shape) == 1 else each.sum(1) / rows.sum(1).clamp_min(1))
@@ -95,24 +96,29 @@ def saliency_term(
     return term, values, {name: parts[name] for name in names}
 
 
-def _compare(terms: Sequence[tuple[float, Divergence]], compared: Compared, factors: Tensor) -> tuple[Tensor, Tensor]:
-    """The weighted sum of the parts for each map, (M,), and the sum of each part over its maps, (P,) off the graph.
+def _compare(
+    terms: Sequence[tuple[float, Divergence]], compared: Compared, factors: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """The weighted sum of the parts for each map, (M,), and the sum of each part over its maps, off the graph.
 
     Args:
         terms: Weights and parts.
         compared: The maps.
-        factors: What each part's values are multiplied by, (P, M).
+        factors: What each part's values are multiplied by, (M,) each.
     """
-    total, sums = torch.zeros_like(factors[0]), factors.new_zeros(len(terms))
-    usable = [index for index, (_, part) in enumerate(terms) if compared.human is not None or part.reads == "nothing"]
-    if not usable:
-        return total, sums
-    parts = [terms[index][1] for index in usable]
+    total, nothing = torch.zeros_like(factors[0]), factors[0].new_zeros(())
+    usable = [part.reads == "nothing" or compared.human is not None for _, part in terms]
+    if not any(usable):
+        return total, [nothing] * len(terms)
+    chosen = list(compress(zip(terms, factors, strict=True), usable))
+    parts = [part for (_, part), _ in chosen]
     rows = torch.stack([compared.rows_of(part) for part in parts])
-    each = torch.where(rows, factors[usable], 0.0) / len(compared.layers)
-    weights = each * each.new_tensor([terms[index][0] for index in usable]).unsqueeze(1)
+    each = torch.where(rows, torch.stack([factor for _, factor in chosen]) / len(compared.layers), 0.0)
+    weights = torch.stack([weight * factor for ((weight, _), _), factor in zip(chosen, each, strict=True)])
+    sums = each.new_zeros(len(parts))
     for maps in compared.layers:
         value, values = evaluate(parts, weights, maps, compared.human, compared.known)
         total = total + value
-        sums[usable] += torch.where(rows, each * values, 0.0).sum(1).to(sums.dtype)
-    return total, sums
+        sums = sums + torch.where(rows, each * values, 0.0).sum(1)
+    found = iter(sums)
+    return total, [next(found) if used else nothing for used in usable]
