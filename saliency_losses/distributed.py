@@ -9,6 +9,7 @@ __all__ = [
     "check_synchronised",
     "check_wrappers",
     "is_distributed",
+    "is_sharded",
     "summed_over_ranks",
     "world_size",
 ]
@@ -65,11 +66,23 @@ def check_synchronised(loss: nn.Module) -> None:
         loss: The module that holds the model.
 
     Raises:
-        RuntimeError: Several processes train, and neither the loss nor the model is wrapped.
+        RuntimeError: Several processes train, and neither the loss nor the model is wrapped, or the model is and the
+            weighting learns parameters.
     """
     if not is_distributed() or getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
         return
-    if any(_synchronises(module) for module in loss.modules()) or any(map(_is_sharded, loss.parameters())):
+    if any(map(is_sharded, loss.parameters())):
+        return
+    wrappers = [module for module in loss.modules() if _synchronises(module)]
+    inside = {id(parameter) for module in wrappers for parameter in module.parameters()}
+    outside = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in inside]
+    learned = [name for name in outside if name.startswith("weighting.")]
+    if wrappers and learned:
+        raise RuntimeError(
+            f"The wrapper inside this loss does not synchronise what the weighting learns ({learned[0]}). Wrap the "
+            "loss instead of the model: DDP(SaliencyGuidedLoss(model, ...))."
+        )
+    if wrappers:
         return
     raise RuntimeError(
         "torch.distributed is initialised with more than one process, but nothing synchronises the gradients of this "
@@ -86,5 +99,6 @@ def _synchronises(module: nn.Module) -> bool:
     return bool(wrapped) or getattr(module, "_is_fsdp_managed_module", False)
 
 
-def _is_sharded(parameter: Tensor) -> bool:
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this is a parameter of which each process holds a part."""
     return type(parameter.data) is not Tensor
