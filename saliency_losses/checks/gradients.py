@@ -94,6 +94,13 @@ def gradient_findings(
             "change where features respond, only which of them count.",
             "Unfreeze modules in front of the layer, if where features respond is to change.",
         )
+    if _shares(out, weighting)[1] < 0:
+        yield Finding(
+            "warning",
+            "reversed_saliency",
+            f"{weighting} reverses the gradient of the saliency term in this batch: training makes maps worse.",
+            "Detach what weighs the terms: Dynamic() instead of Dynamic(detach=False).",
+        )
     if norms.task and not 1 / _FAR <= norms.ratio <= _FAR:
         task_share, saliency_share = _shares(out, weighting)
         equal = saliency_share / (task_share * norms.ratio)

@@ -38,6 +38,11 @@ def read_gradients(found: Gradients, weighting: Weighting) -> list[str]:
         )
     elif weighting.scheduled_off:
         said.append(f"The schedule of {weighting} switches the saliency term off at present: it trains nothing.")
+    elif share < 0:
+        said.append(
+            "The weighting reverses the saliency term's gradient: training makes maps worse. "
+            f"{type(weighting).__name__} differentiates its own weights; detach them."
+        )
     elif share == 0:
         said.append(f"The saliency term has weight zero and trains nothing. {suggest(found, weighting)}")
     elif share < NEGLIGIBLE:

@@ -6,7 +6,7 @@ from saliency_losses.weighting.additive import Additive
 from saliency_losses.weighting.balanced import Balanced
 from saliency_losses.weighting.base import WEIGHTINGS, Weighting
 from saliency_losses.weighting.convex import Convex
-from saliency_losses.weighting.dynamic import Dynamic, dynamic_alpha
+from saliency_losses.weighting.dynamic import Dynamic, dynamic_shares
 from saliency_losses.weighting.normalised import Normalised
 from saliency_losses.weighting.samples import relative_weights
 from saliency_losses.weighting.schedule import ConstantUntil, Cosine, Linear, OffUntil, Schedule
@@ -28,7 +28,7 @@ __all__ = [
     "Uncertainty",
     "Weighting",
     "create_weighting",
-    "dynamic_alpha",
+    "dynamic_shares",
     "list_weightings",
     "register_weighting",
     "relative_weights",

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from saliency_losses.weighting.base import WEIGHTINGS, Weighting
 from saliency_losses.weighting.statistics import level, levels
 
-__all__ = ["Dynamic", "dynamic_alpha"]
+__all__ = ["Dynamic", "dynamic_shares"]
 
 
-def dynamic_alpha(task: Tensor, saliency: Tensor, eps: float = 1e-8) -> Tensor:
-    r""":math:`\alpha = |L_{task}| / (|L_{task}| + |L_{saliency}| + \epsilon)`, in [0, 1]."""
-    task = task.abs()
-    return task / (task + saliency.abs() + eps)
+def dynamic_shares(task: Tensor, saliency: Tensor, eps: float = 1e-8) -> tuple[Tensor, Tensor]:
+    r""":math:`\alpha = |L_{task}| / (|L_{task}| + |L_{saliency}| + \epsilon)` and, without cancellation, 1 - alpha."""
+    task, rest = task.abs(), saliency.abs() + eps
+    return task / (task + rest), rest / (task + rest)
 
 
 @WEIGHTINGS.register("dynamic")
@@ -62,5 +62,5 @@ class Dynamic(Weighting):
             first, second = levels(task, saliency, model, together=self.together).unbind()
         else:
             first, second = level(task), level(saliency)
-        alpha = dynamic_alpha(first, second, self.eps)
-        return alpha * task + (1.0 - alpha) * saliency
+        alpha, rest = dynamic_shares(first, second, self.eps)
+        return alpha * task + rest * saliency
