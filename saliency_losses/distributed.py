@@ -8,6 +8,7 @@ __all__ = [
     "averaging_group",
     "check_synchronised",
     "check_wrappers",
+    "has_static_graph",
     "is_distributed",
     "is_sharded",
     "summed_over_ranks",
@@ -51,12 +52,17 @@ def check_wrappers(model: nn.Module, order: int) -> None:
                 "nn.DataParallel runs replicas of the model, which no map can be taken from. Use "
                 "DistributedDataParallel around the loss: DDP(SaliencyGuidedLoss(model, ...))."
             )
-        if order > 1 and isinstance(module, DistributedDataParallel) and module.static_graph:
-            raise RuntimeError(
-                "A gradient map through DistributedDataParallel(model, static_graph=True) leaves every rank with its "
-                "own gradients. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
-                "static_graph=True), drop static_graph, or use extractor='cam'."
-            )
+    if order > 1 and has_static_graph(model):
+        raise RuntimeError(
+            "A gradient map through DistributedDataParallel(model, static_graph=True) leaves every rank with its "
+            "own gradients. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
+            "static_graph=True), drop static_graph, or use extractor='cam'."
+        )
+
+
+def has_static_graph(model: nn.Module) -> bool:
+    """Whether a wrapper in the model takes its first gradient for the step's only one."""
+    return any(isinstance(module, DistributedDataParallel) and module.static_graph for module in model.modules())
 
 
 def check_synchronised(loss: nn.Module) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.distributed import is_sharded
+from saliency_losses.distributed import has_static_graph, is_sharded
 from saliency_losses.extractors.modules import check_layer, find_module
 from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
 from saliency_losses.weighting.statistics import level, summed
@@ -43,7 +43,8 @@ class Balanced(Weighting):
     Raises:
         ValueError: An option is out of range. In a step: the model has no such layer, or nothing in it is trainable.
         TypeError: The layer is not a name.
-        RuntimeError: In a step: a term does not depend on the layer, or its parameters are sharded.
+        RuntimeError: In a step: a term does not depend on the layer, its parameters are sharded, or the model is
+            wrapped in ``DistributedDataParallel`` with ``static_graph=True``.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
@@ -85,11 +86,18 @@ class Balanced(Weighting):
         return task + self.weight.clone() * saliency
 
     def _measure(self, task: Tensor, saliency: Tensor, model: nn.Module) -> None:
+        if has_static_graph(model):
+            raise RuntimeError(
+                "Balanced takes gradients through DistributedDataParallel(model, static_graph=True), which leaves "
+                "every rank with its own. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
+                "static_graph=True), or drop static_graph."
+            )
         parameters = self._parameters_of(model)
         norms = [self._norm("task", task, parameters)]
         norms.append(self._norm("saliency", saliency, parameters) if saliency.requires_grad else norms[0].new_zeros(()))
+        measured = summed(torch.stack(norms), model, together=self.together)
         with torch.no_grad():
-            first, second = summed(torch.stack(norms), model, together=self.together).to(self.weight.dtype).unbind()
+            first, second = measured.to(self.weight.dtype).unbind()
             found = self.ratio * first / second
             usable = (first > 0) & (second > 0) & found.isfinite()
             kept = torch.where(self.updates > 0, self.momentum, 0.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saliency_losses.extractors.values import looks_at_values
 from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
+from saliency_losses.weighting.statistics import summed
 
 __all__ = ["Uncertainty"]
 
@@ -23,8 +24,8 @@ class Uncertainty(Weighting):
     .. math:: \frac{L_{task}}{\sigma_1^2} + r(\sigma_1) + \frac{L_{saliency}}{2 \sigma_2^2} + r(\sigma_2)
 
     with :math:`r(\sigma) = \log \sigma` (``"kendall"``) or :math:`r(\sigma) = \log(\sigma + 1)` (``"gg_cam"``), and
-    :math:`\sigma_i = e^{p_i}` for the two values of the parameter ``log_sigma``. A term that is exactly zero, as the
-    saliency's of a sample without a map, has no r: absent maps do not move the weights.
+    :math:`\sigma_i = e^{p_i}` for the two values of the parameter ``log_sigma``. A term that is exactly zero, in all
+    processes that train together, as the saliency's without a map, has no r: absent maps do not move the weights.
 
     The optimizer must hold the parameter, so give it ``guided.parameters()``, not ``model.parameters()``, without
     weight decay if the sigmas are to be free. Terms must not be negative, or their weights grow without end; under
@@ -71,12 +72,13 @@ class Uncertainty(Weighting):
                 )
         if not torch.compiler.is_compiling() and learns(self, model):
             self._check_trained()
-        first, second = self.log_sigma.unbind()
-        return self._weigh(task, first, 1.0) + self._weigh(saliency, second, 0.5)
-
-    def _weigh(self, term: Tensor, log_sigma: Tensor, factor: float) -> Tensor:
-        penalty = log_sigma if self.form == "kendall" else nn.functional.softplus(log_sigma)
-        return factor * torch.exp(-2.0 * log_sigma) * term + torch.where(term != 0, penalty, 0.0)
+        penalties = self.log_sigma if self.form == "kendall" else nn.functional.softplus(self.log_sigma)
+        factors = torch.exp(-2.0 * self.log_sigma)
+        present = torch.stack([task != 0, saliency != 0]).to(factors.dtype)
+        if task.ndim == 0:
+            present = summed(present, model, together=self.together)
+        first, second = torch.where(present > 0, _rows(penalties, present), 0.0).unbind()
+        return factors[0] * task + first + 0.5 * factors[1] * saliency + second
 
     def _check_trained(self) -> None:
         """Warn where the parameter has gradients, yet no optimizer changes it."""
@@ -90,3 +92,7 @@ class Uncertainty(Weighting):
                 "them. Give it guided.parameters() instead of model.parameters().",
                 stacklevel=4,
             )
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))
