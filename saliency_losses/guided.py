@@ -22,9 +22,10 @@ from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
 from saliency_losses.human import HumanMaps, check_values, read_human
 from saliency_losses.prepared import prepare
-from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
+from saliency_losses.task import IGNORED, TaskLoss, joint_weight, task_term
 from saliency_losses.term import Compared, has_prior, names_of_parts, saliency_term
 from saliency_losses.weighting import Additive, Convex, Weighting
+from saliency_losses.weighting.base import WEIGHTINGS
 
 __all__ = ["LossOutput", "SaliencyGuidedLoss"]
 
@@ -66,6 +67,7 @@ class SaliencyGuidedLoss(nn.Module):
         alpha: Share of the task, in [0, 1]; 0.5 unless ``saliency_weight`` is given. It scales the task's gradient
             too, so a small alpha also lowers the task's learning rate.
         saliency_weight: Instead of alpha: ``task + saliency_weight * saliency``.
+        weighting: Instead of both: another way to combine the terms, a name or an instance.
         task_loss: ``(output, targets)`` to a scalar, or to one value per sample, (B,); by default
             :func:`~saliency_losses.task.cross_entropy`.
         denominator: What the sum over annotated maps is divided by: ``"annotated"`` (their number), ``"batch"`` (the
@@ -82,7 +84,7 @@ class SaliencyGuidedLoss(nn.Module):
             refused), the caller (``"manual"``), or nobody, since they train apart (``"none"``: counts are their own).
 
     Raises:
-        ValueError: An unknown name or option, or both alpha and ``saliency_weight``.
+        ValueError: An unknown name or option, or more than one of alpha, ``saliency_weight`` and ``weighting``.
         TypeError: A part is of the wrong kind.
 
     Example:
@@ -106,6 +108,7 @@ class SaliencyGuidedLoss(nn.Module):
         *,
         alpha: float | None = None,
         saliency_weight: float | None = None,
+        weighting: str | Weighting | None = None,
         task_loss: TaskLoss | None = None,
         denominator: Denominator = "annotated",
         reduction: Literal["mean", "none"] = "mean",
@@ -116,8 +119,8 @@ class SaliencyGuidedLoss(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-        if alpha is not None and saliency_weight is not None:
-            raise ValueError("alpha and saliency_weight exclude each other; give one.")
+        if sum(option is not None for option in (alpha, saliency_weight, weighting)) > 1:
+            raise ValueError("alpha, saliency_weight and weighting exclude each other; give one.")
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
         if gradient_sync not in ("wrapper", "manual", "none"):
@@ -129,9 +132,12 @@ class SaliencyGuidedLoss(nn.Module):
         self.model = model
         self.extractor = EXTRACTORS.resolve(extractor)
         self.divergence = DIVERGENCES.resolve(divergence)
-        self.weighting: Weighting = (
-            Convex(0.5 if alpha is None else alpha) if saliency_weight is None else Additive(saliency_weight)
-        )
+        if weighting is None:
+            weighting = (
+                Additive(saliency_weight) if saliency_weight is not None else Convex(0.5 if alpha is None else alpha)
+            )
+        self.weighting = WEIGHTINGS.resolve(weighting)
+        self.weighting.together = gradient_sync != "none"
         self.task_loss = task_loss
         self.denominator = check_denominator(denominator)
         self.reduction = reduction
@@ -151,6 +157,8 @@ class SaliencyGuidedLoss(nn.Module):
         annotated: Tensor | None = None,
         classes: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        task_sample_weight: Tensor | None = None,
+        saliency_sample_weight: Tensor | None = None,
         denominator: Denominator | None = None,
     ) -> LossOutput:
         r"""One guided step: the loss and what it is made of.
@@ -165,7 +173,10 @@ class SaliencyGuidedLoss(nn.Module):
             annotated: Which samples have a map, (B,); which maps exist, (B, K); or which pixels are known, in the shape
                 of the maps. All by default. What is not annotated may hold anything.
             classes: Which class each map explains, (B,) or (B, K); the targets by default.
-            sample_weight: Factor for each sample's terms, both of them, (B,).
+            sample_weight: Factor for each sample's terms, both of them, (B,); it does not enter the denominator. See
+                :func:`~saliency_losses.weighting.relative_weights`.
+            task_sample_weight: Factor for the task's terms alone, (B,).
+            saliency_sample_weight: Factor for the saliency's alone, (B,), or (B, K) for K maps per sample.
             denominator: Instead of the loss's own, for this call. To accumulate gradients over n steps whose losses are
                 divided by n, pass the number of annotated maps in all of them, divided by n.
 
@@ -179,7 +190,7 @@ class SaliencyGuidedLoss(nn.Module):
         several = _is_several(classes)
         self._check_classes(classes)
         if not self.weighting.needs_saliency:
-            return self._task_alone(self._call(images), targets, sample_weight)
+            return self._task_alone(self._call(images), targets, sample_weight, task_sample_weight)
         prepared = self.model.training in self._prepared
         compiling = torch.compiler.is_compiling()
         if training and not compiling:
@@ -193,7 +204,7 @@ class SaliencyGuidedLoss(nn.Module):
             maps = classes.numel() if several and classes is not None else batch
             none = next(_tensors((output, images))).new_zeros(())
             self._divisors(denominator, none, none, maps)
-            return self._task_alone(output, targets, sample_weight)
+            return self._task_alone(output, targets, sample_weight, task_sample_weight)
         explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
         explanation = self._explain(self.model, images, explained)
         output, saliency = explanation
@@ -202,15 +213,17 @@ class SaliencyGuidedLoss(nn.Module):
         self._check_positions(saliency, several)
         layers = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
         compared = self._compared(layers, human_saliency, annotated, has_class, several)
+        shape = tuple(saliency.shape[: 1 + several])
+        weights = {"sample_weight": sample_weight, "saliency_sample_weight": saliency_sample_weight}
+        weight = joint_weight(shape, **weights)
         per_sample = self.reduction == "none"
-        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=per_sample)
+        own = task_sample_weight
+        task = task_term(self.task_loss, output, targets, sample_weight, own_weight=own, per_sample=per_sample)
         divisors = self._divisors(
             denominator, compared.annotated.sum(), compared.explained.sum(), len(compared.annotated)
         )
-        weight = None if sample_weight is None else check_weights(sample_weight, len(saliency)).to(saliency.dtype)
-        shape = tuple(saliency.shape[: 1 + several])
         term, values, parts = saliency_term(self.divergence, compared, weight, divisors, shape, per_sample=per_sample)
-        return LossOutput(self.weighting(task, term), task, values, output, saliency.detach(), parts)
+        return LossOutput(self.weighting(task, term, self.model), task, values, output, saliency.detach(), parts)
 
     def explain(self, images: Any, classes: Tensor | None = None, *, model: nn.Module | None = None) -> Tensor:
         r"""The model's maps without a loss.
@@ -380,11 +393,12 @@ class SaliencyGuidedLoss(nn.Module):
             known = rows_wide.expand_as(maps)
         return Compared(flat, torch.where(rows_wide, maps, 0.0), known, rows, explained)
 
-    def _task_alone(self, output: Any, targets: Any, sample_weight: Tensor | None) -> LossOutput:
-        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=self.reduction == "none")
+    def _task_alone(self, output: Any, targets: Any, weight: Tensor | None, own: Tensor | None) -> LossOutput:
+        each = self.reduction == "none"
+        task = task_term(self.task_loss, output, targets, weight, own_weight=own, per_sample=each)
         nothing = torch.zeros_like(task)
         parts = dict.fromkeys(names_of_parts(self.divergence), nothing.detach().sum())
-        return LossOutput(self.weighting(task, nothing), task, nothing, output, None, parts)
+        return LossOutput(self.weighting(task, nothing, self.model), task, nothing, output, None, parts)
 
     def _divisors(
         self, denominator: Denominator | None, annotated: Tensor, explained: Tensor, maps: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.evaluate import evaluate
+from saliency_losses.divergences.evaluate import evaluate, working_dtype
 
 __all__ = ["Compared", "has_prior", "names_of_parts", "saliency_term"]
 
@@ -66,16 +66,16 @@ def saliency_term(
     Args:
         divergence: Compares.
         compared: The maps, M = B or B * K.
-        weight: Of each sample, (B,).
+        weight: Of each map, (B,) or (B, K).
         divisors: What the sum of each part over its maps is divided by.
         shape: (B,) or (B, K).
         per_sample: Whether to give one term per sample, the mean over its maps, and show one value per map; else both
             are the sum over maps divided by the divisors.
     """
     terms = divergence.terms()
-    own = torch.ones_like(compared.annotated, dtype=compared.layers[0].dtype) if weight is None else weight
-    if weight is not None and len(shape) > 1:
-        own = own.repeat_interleave(shape[1])
+    own = torch.ones_like(compared.annotated, dtype=working_dtype(compared.layers[0], None))
+    if weight is not None:
+        own = own * weight.expand(shape).flatten()
     names = names_of_parts(divergence)
     if not per_sample:
         each, sums = _compare(terms, compared, [own / divisor for divisor in divisors])
