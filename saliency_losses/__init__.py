@@ -1,6 +1,6 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
-from saliency_losses import divergences, extractors, testing
+from saliency_losses import divergences, extractors, maps, testing
 from saliency_losses.checks import Preflight, preflight
 from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
@@ -32,6 +32,7 @@ __all__ = [
     "list_divergences",
     "list_extractors",
     "list_layers",
+    "maps",
     "preflight",
     "register_divergence",
     "register_extractor",

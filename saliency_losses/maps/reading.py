@@ -1,0 +1,87 @@
+"""What is common to every function on maps: which tensors are maps, in which dtype, and how errors name them."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+__all__ = ["as_batch", "as_float", "check_size", "first_of", "full_precision", "has_values", "read_maps"]
+
+
+def read_maps(maps: Tensor, name: str, axes: int = 2) -> Tensor:
+    r"""Maps as floats: uint8 scaled from 0..255, bool as 0 and 1, half precision as float32.
+
+    Args:
+        maps: (\*, H, W).
+        name: What the caller calls them.
+        axes: How many axes they need at least.
+
+    Raises:
+        TypeError: Not a tensor, or a dtype that says nothing about its range.
+        ValueError: Too few axes, or a map without pixels.
+
+    Example:
+        >>> read_maps(torch.tensor([[0, 255]], dtype=torch.uint8), "maps")
+        tensor([[0., 1.]])
+    """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(maps).__name__}; convert it with torch.as_tensor.")
+    if maps.ndim < axes or 0 in maps.shape[-2:]:
+        form = {2: "(H, W) or (B, H, W)", 3: "(A, H, W) or (B, A, H, W)"}[axes]
+        raise ValueError(f"{name} must have shape {form} with pixels in it, got {tuple(maps.shape)}.")
+    if maps.dtype == torch.uint8:
+        return maps.to(torch.float32) / 255.0
+    if maps.dtype != torch.bool and not maps.is_floating_point():
+        raise TypeError(
+            f"{name} must be float, uint8 (0..255) or bool, got {maps.dtype}; class numbers become a map by "
+            "mask_to_map(mask, labels=...)."
+        )
+    return as_float(maps)
+
+
+def as_float(values: Tensor) -> Tensor:
+    """Float64 as it is, everything else in float32."""
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """``size`` itself, if it is a height and a width.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(f"size must be (height, width) in whole pixels, got {size!r}.")
+    return size
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether there are numbers to look at, which there are not on the meta device and in a graph."""
+    return tensor.device.type != "meta" and not torch.compiler.is_compiling()
+
+
+def first_of(wrong: Tensor) -> tuple[int, ...] | None:
+    """The index of the first true element, or ``None``. Waits for the device.
+
+    Example:
+        >>> first_of(torch.tensor([[False, False], [False, True]]))
+        (1, 1)
+    """
+    found = wrong.nonzero()
+    return tuple(found[0].tolist()) if len(found) else None
+
+
+def as_batch(maps: Tensor) -> Tensor:
+    r"""(\*, H, W) as (M, H, W).
+
+    Example:
+        >>> as_batch(torch.zeros(2, 3, 4, 5)).shape
+        torch.Size([6, 4, 5])
+    """
+    return maps.reshape(math.prod(maps.shape[:-2]), *maps.shape[-2:])
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: a map is computed once and worth its digits."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
