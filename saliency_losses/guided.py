@@ -1,6 +1,6 @@
 """The saliency-guided loss: one forward pass of the model, two terms, one number."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,9 +20,10 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
-from saliency_losses.human import HumanMaps, check_values, read_human, resize
+from saliency_losses.human import HumanMaps, check_values, read_human
 from saliency_losses.prepared import prepare
 from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
+from saliency_losses.term import Compared, has_prior, names_of_parts, saliency_term
 from saliency_losses.weighting import Additive, Convex, Weighting
 
 __all__ = ["LossOutput", "SaliencyGuidedLoss"]
@@ -39,7 +40,7 @@ class LossOutput(NamedTuple):
         saliency_loss: The saliency's term, not weighted; one value per map under ``reduction="none"``.
         output: What the model returned.
         model_saliency: The model's maps, raw and off the graph, (B, \*s) or (B, K, \*s); ``None`` if none was taken.
-        parts: The saliency term by divergence, off the graph.
+        parts: The saliency term by part of the divergence, not weighted, off the graph.
     """
 
     loss: Tensor
@@ -69,7 +70,8 @@ class SaliencyGuidedLoss(nn.Module):
             :func:`~saliency_losses.task.cross_entropy`.
         denominator: What the sum over annotated maps is divided by: ``"annotated"`` (their number), ``"batch"`` (the
             number of maps, annotated or not), ``"sum"`` (one), or a number. In grad mode under ``torch.distributed``
-            counts and numbers are those of all processes together.
+            counts and numbers are those of all processes together. Priors on the model's map are for all maps, and a
+            number does not speak of them: theirs is the number of maps.
         reduction: ``"mean"``, or ``"none"`` for one loss per sample and one saliency value per map, zero where there is
             no human map; the denominator then plays no part.
         forward: ``(model, inputs)`` to the output, where :func:`~saliency_losses.extractors.call_model` does not do.
@@ -158,7 +160,8 @@ class SaliencyGuidedLoss(nn.Module):
             targets: What the task loss takes; by default class indices (B,), where -100 is ignored and its map too, or
                 probabilities (B, C).
             human_saliency: (B, \*S) or (B, 1, \*S), at any size; (B, K, \*S) for ``classes`` of shape (B, K). Float,
-                uint8 (scaled from 0..255) or bool. ``None`` means that no sample has a map.
+                uint8 (scaled from 0..255), int8 (-1, 0, 1) or bool. ``None`` means that no sample has a map; priors
+                on the model's map apply all the same.
             annotated: Which samples have a map, (B,); which maps exist, (B, K); or which pixels are known, in the shape
                 of the maps. All by default. What is not annotated may hold anything.
             classes: Which class each map explains, (B,) or (B, K); the targets by default.
@@ -184,10 +187,12 @@ class SaliencyGuidedLoss(nn.Module):
                 check_wrappers(self.model, self.extractor.order)
             if self.gradient_sync == "wrapper":
                 check_synchronised(self)
-        if human_saliency is None:
+        priors = has_prior(self.divergence)
+        if human_saliency is None and not priors:
             output = self._call(images)
             maps = classes.numel() if several and classes is not None else batch
-            self._divisor(denominator, next(_tensors((output, images))).new_zeros(()), maps)
+            none = next(_tensors((output, images))).new_zeros(())
+            self._divisors(denominator, none, none, maps)
             return self._task_alone(output, targets, sample_weight)
         explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
         explanation = self._explain(self.model, images, explained)
@@ -195,28 +200,17 @@ class SaliencyGuidedLoss(nn.Module):
         if training and not compiling:
             self._check_reaches(saliency)
         self._check_positions(saliency, several)
-        human = read_human(human_saliency, annotated, saliency, several)
-        if has_class is not None:
-            human = human._replace(annotated=human.annotated & has_class)
-        if not compiling:
-            self._check_values(human, saliency, several, annotated is None)
-        compared = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
-        partial = annotated is not None or has_class is not None
-        values = torch.stack([self._compare(maps, human, several, partial) for maps in compared]).mean(0)
-        if sample_weight is not None:
-            weight = check_weights(sample_weight, len(values)).to(values.dtype)
-            values = values * (weight.unsqueeze(1) if several else weight)
+        layers = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
+        compared = self._compared(layers, human_saliency, annotated, has_class, several)
         per_sample = self.reduction == "none"
         task = task_term(self.task_loss, output, targets, sample_weight, per_sample=per_sample)
-        found = human.annotated.view_as(values)
-        mean = values.sum() / self._divisor(denominator, found.sum(), found.numel())
-        if per_sample:
-            term = values.sum(1) / found.sum(1).clamp_min(1) if several else values
-        else:
-            term = values = mean
-        return LossOutput(
-            self.weighting(task, term), task, values, output, saliency.detach(), self._parts(mean.detach())
+        divisors = self._divisors(
+            denominator, compared.annotated.sum(), compared.explained.sum(), len(compared.annotated)
         )
+        weight = None if sample_weight is None else check_weights(sample_weight, len(saliency)).to(saliency.dtype)
+        shape = tuple(saliency.shape[: 1 + several])
+        term, values, parts = saliency_term(self.divergence, compared, weight, divisors, shape, per_sample=per_sample)
+        return LossOutput(self.weighting(task, term), task, values, output, saliency.detach(), parts)
 
     def explain(self, images: Any, classes: Tensor | None = None, *, model: nn.Module | None = None) -> Tensor:
         r"""The model's maps without a loss.
@@ -366,33 +360,47 @@ class SaliencyGuidedLoss(nn.Module):
             warned = check_values(human, self.divergence.human_range, per_sample, warn_empty=warn)
             self._warned_of_empty = self._warned_of_empty or warned
 
-    def _compare(self, saliency: Tensor, human: HumanMaps, several: bool, partial: bool) -> Tensor:
-        """The divergence of each pair of maps, zero where there is no human map: (B,) or (B, K)."""
-        flat = saliency.flatten(0, 1) if several else saliency
-        maps, known = resize(human, tuple(flat.shape[1:]))
+    def _compared(
+        self, layers: Sequence[Tensor], human_saliency: Any, annotated: Any, has_class: Tensor | None, several: bool
+    ) -> Compared:
+        """The maps to compare, one row per map, and which rows count."""
+        flat = [maps.flatten(0, 1) if several else maps for maps in layers]
+        everywhere = torch.ones(len(flat[0]), dtype=torch.bool, device=flat[0].device)
+        explained = everywhere if has_class is None else has_class
+        if human_saliency is None:
+            return Compared(flat, None, None, ~everywhere, explained)
+        human = read_human(human_saliency, annotated, layers[0], several)
+        human = human._replace(annotated=human.annotated & explained)
+        if not torch.compiler.is_compiling():
+            self._check_values(human, layers[0], several, annotated is None)
+        maps, rows, known, _ = human
+        rows_wide = rows.view(-1, *[1] * (maps.ndim - 1))
+        partial = annotated is not None or has_class is not None
         if known is None and partial and self.divergence.scope == "batch":
-            known = human.annotated.view(-1, *[1] * (maps.ndim - 1)).expand_as(maps).to(maps.dtype)
-        values: Tensor = self.divergence(flat, maps, known)
-        if values.shape != (len(flat),):
-            raise ValueError(
-                f"{self.divergence} returned shape {tuple(values.shape)}, expected one value per map, ({len(flat)},)."
-            )
-        values = torch.where(human.annotated, values, 0.0)
-        return values.view(saliency.shape[:2]) if several else values
+            known = rows_wide.expand_as(maps)
+        return Compared(flat, torch.where(rows_wide, maps, 0.0), known, rows, explained)
 
     def _task_alone(self, output: Any, targets: Any, sample_weight: Tensor | None) -> LossOutput:
         task = task_term(self.task_loss, output, targets, sample_weight, per_sample=self.reduction == "none")
         nothing = torch.zeros_like(task)
-        return LossOutput(
-            self.weighting(task, nothing), task, nothing, output, None, self._parts(nothing.detach().sum())
-        )
+        parts = dict.fromkeys(names_of_parts(self.divergence), nothing.detach().sum())
+        return LossOutput(self.weighting(task, nothing), task, nothing, output, None, parts)
 
-    def _divisor(self, denominator: Denominator | None, annotated: Tensor, maps: int) -> Tensor | float:
+    def _divisors(
+        self, denominator: Denominator | None, annotated: Tensor, explained: Tensor, maps: int
+    ) -> list[Tensor | float]:
+        """What the sums of each part of the divergence are divided by; every process asks for the same counts."""
         chosen = self.denominator if denominator is None else check_denominator(denominator)
-        return divisor(chosen, annotated, maps, self, together=self.gradient_sync != "none")
-
-    def _parts(self, value: Tensor) -> dict[str, Tensor]:
-        return {DIVERGENCES.name_of(self.divergence): value}
+        of_priors = chosen if isinstance(chosen, str) else "annotated"
+        together = self.gradient_sync != "none"
+        kinds = {part.reads == "nothing" for _, part in self.divergence.terms()}
+        found = {
+            prior: divisor(
+                of_priors if prior else chosen, explained if prior else annotated, maps, self, together=together
+            )
+            for prior in sorted(kinds)
+        }
+        return [found[part.reads == "nothing"] for _, part in self.divergence.terms()]
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

@@ -1,17 +1,14 @@
-"""What a human map says, brought to the shape and size of the model's map."""
+"""What a human map says, in the shape of the model's maps."""
 
 import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from saliency_losses.extractors.values import looks_at_values
 
-__all__ = ["HumanMaps", "check_values", "read_human", "resize"]
-
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+__all__ = ["HumanMaps", "check_values", "read_human"]
 
 
 class HumanMaps(NamedTuple):
@@ -34,8 +31,8 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
     r"""Human maps and annotations in any accepted form, checked against the model's maps.
 
     Args:
-        human: (B, \*S) or (B, 1, \*S), or (B, K, \*S) for K maps per sample; float, uint8 (scaled from 0..255) or
-            bool.
+        human: (B, \*S) or (B, 1, \*S), or (B, K, \*S) for K maps per sample; float, uint8 (scaled from 0..255),
+            int8 (-1, 0, 1) or bool.
         annotated: ``None``; (B,) or (B, K): is there a map; or the shape of the human maps: is the pixel known.
         saliency: The model's maps, (B, \*s) or (B, K, \*s).
         maps_per_sample: Whether there is an axis K.
@@ -75,10 +72,12 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
     as_bytes = human.dtype == torch.uint8
     if as_bytes:
         human = human.to(torch.float32) / 255.0
-    elif human.dtype == torch.bool or human.is_floating_point():
+    elif human.dtype in (torch.bool, torch.int8) or human.is_floating_point():
         human = human.to(torch.promote_types(saliency.dtype, torch.float32))
     else:
-        raise TypeError(f"human_saliency must be float, uint8 or bool, got {human.dtype}; convert it with .float().")
+        raise TypeError(
+            f"human_saliency must be float, uint8, int8 or bool, got {human.dtype}; convert it with .float()."
+        )
     human = human.detach().flatten(0, len(lead) - 1)
     rows, known = _read_annotated(annotated, human, lead)
     return HumanMaps(human, rows, known, as_bytes)
@@ -166,35 +165,3 @@ def _listed(which: Tensor, per_sample: int | None) -> str:
         for index in indices[:8]
     ]
     return "; ".join(names) + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
-
-
-def resize(human: HumanMaps, size: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-    r"""The maps at another size, and the known share of each cell, (M, \*size), ``None`` where it is 1 everywhere.
-
-    Maps are shrunk by area, which keeps thin strokes, and enlarged linearly. Unknown pixels take no part in a cell's
-    mean.
-
-    Example:
-        >>> stroke = torch.zeros(1, 4, 4)
-        >>> stroke[0, 0] = 1.0
-        >>> resize(HumanMaps(stroke, torch.tensor([True]), None), (2, 2))[0]
-        tensor([[[0.5000, 0.5000],
-                 [0.0000, 0.0000]]])
-    """
-    maps, annotated, known, _ = human
-    rows = annotated.view(-1, *[1] * len(size))
-    if known is None:
-        return _to_size(torch.where(rows, maps, 0.0), size), None
-    share = _to_size(known.to(maps.dtype), size)
-    mass = _to_size(torch.where(known, maps, 0.0), size)
-    return torch.where(share > 0, mass / torch.where(share > 0, share, 1.0), 0.0), share
-
-
-def _to_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    maps = maps.unsqueeze(1)
-    shrunk = tuple(map(min, maps.shape[2:], size))
-    if shrunk != tuple(maps.shape[2:]):
-        maps = F.interpolate(maps, size=shrunk, mode="area")
-    if shrunk != size:
-        maps = F.interpolate(maps, size=size, mode=_LINEAR[len(size)], align_corners=False)
-    return maps.squeeze(1)

@@ -136,7 +136,7 @@ def check_divergence(divergence: Divergence) -> None:
 
     Example:
         >>> from saliency_losses.divergences import KL
-        >>> check_divergence(KL(temperature=2.0))
+        >>> check_divergence(KL(direction="model_human"))
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -3,12 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-import scipy.special
-import scipy.stats
 import torch
 from torch import nn
 
-DIVERGENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {}
 EXTRACTORS: dict[str, Callable[[nn.Sequential, torch.Tensor, int], np.ndarray]] = {}
 # Maps that are drawn: the whole batch at once, in the same order from the same seed.
 DRAWN: dict[str, Callable[[nn.Sequential, torch.Tensor, torch.Tensor], np.ndarray]] = {}
@@ -20,29 +17,6 @@ def oracle(table, name):
         return function
 
     return add
-
-
-@oracle(DIVERGENCES, "mse")
-def mse(model, human):
-    model = (model - model.min()) / (model.max() - model.min())
-    human = (human - human.min()) / (human.max() - human.min())
-    return float(np.mean((model - human) ** 2))
-
-
-@oracle(DIVERGENCES, "kl")
-def kl(model, human):
-    p = scipy.special.softmax(scipy.stats.zscore(model.ravel()))
-    return float(scipy.stats.entropy(human.ravel() / human.sum(), p))
-
-
-@oracle(DIVERGENCES, "correlation")
-def correlation(model, human):
-    return 1.0 - float(np.corrcoef(model.ravel(), human.ravel())[0, 1])
-
-
-@oracle(DIVERGENCES, "right_reasons")
-def right_reasons(model, human):
-    return float(sum(((1 - h) * m) ** 2 for m, h in zip(model.ravel(), human.ravel(), strict=True)))
 
 
 @oracle(EXTRACTORS, "auto")

@@ -245,7 +245,7 @@ def test_bad_values(name):
         (lambda: guided()(IMAGES, LABELS, HUMAN.tolist()), "human_saliency must be a tensor or None, got list"),
         (
             lambda: guided()(IMAGES, LABELS, HUMAN.long()),
-            "human_saliency must be float, uint8 or bool, got torch.int64",
+            "human_saliency must be float, uint8, int8 or bool, got torch.int64",
         ),
         (lambda: guided()(IMAGES, LABELS > 0, HUMAN), "The explained classes are bool"),
         (lambda: guided()(IMAGES, LABELS, HUMAN, annotated=torch.ones(4)), "annotated must be bool.*sample_weight"),

@@ -118,7 +118,9 @@ def test_rows_without_a_map_change_neither_loss_nor_gradient():
 def test_samples_without_a_map_stay_out_of_batch_statistics():
     images, labels, human = batch(6)
     annotated = torch.tensor([True, False, True, True, False, True])
-    guided = sl.SaliencyGuidedLoss(plain_net(), "cam", sl.divergences.MSE(scope="batch"))
+    guided = sl.SaliencyGuidedLoss(
+        plain_net(), "cam", sl.divergences.MSE(normalize=sl.divergences.MinMax(scope="batch"))
+    )
     images = torch.where(annotated[:, None, None, None], images, 50.0 * images)
     some = guided(images, labels, human, annotated=annotated).saliency_loss
     only = guided(images[annotated], labels[annotated], human[annotated]).saliency_loss

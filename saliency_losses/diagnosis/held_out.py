@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from saliency_losses.diagnosis.batches import device_of, size_of
 from saliency_losses.diagnosis.maps import Maps, together
 from saliency_losses.divergences.base import Divergence
+from saliency_losses.divergences.normalize import Scope
 from saliency_losses.extractors.base import SaliencyExtractor
 from saliency_losses.extractors.score import find_logits
 from saliency_losses.guided import SaliencyGuidedLoss
@@ -41,8 +42,18 @@ class _Keep(Divergence):
 
     def __init__(self, divergence: Divergence) -> None:
         super().__init__()
-        self.human_range, self.scope = divergence.human_range, divergence.scope
+        self._for = divergence
         self.kept: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    @property
+    def scope(self) -> Scope:
+        """See :attr:`Divergence.scope`."""
+        return self._for.scope
+
+    @property
+    def human_range(self) -> tuple[float, float]:
+        """See :attr:`Divergence.human_range`."""
+        return self._for.human_range
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
@@ -112,7 +123,9 @@ def _explain(
     out = observer(**given)
     if not keep.kept:
         return out.output, None
-    ((model, human, known),) = keep.kept
+    models, humans, shares = zip(*keep.kept, strict=True)
+    model, human = torch.cat(models), torch.cat(humans)
+    known = None if shares[0] is None else torch.cat(shares)
     places = out.saliency_loss.shape[1] if out.saliency_loss.ndim == 2 else 1
     which = out.saliency_loss.flatten().nonzero().flatten()
     return out.output, Maps(

@@ -1,22 +1,30 @@
 """What a divergence is: two maps in, one value per pair out."""
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from saliency_losses.divergences.evaluate import evaluate
 from saliency_losses.divergences.normalize import Scope
+from saliency_losses.divergences.normalizers import NORMALIZERS, RAW, Normalizer
+from saliency_losses.divergences.pair import Pair
 from saliency_losses.registry import Registry, options_of
+from saliency_losses.sizing import Sizing, check_sizing
 
-__all__ = ["DIVERGENCES", "Divergence", "masked_mean"]
+__all__ = ["DIVERGENCES", "Divergence", "Reads", "masked_mean", "masked_sum"]
+
+Reads = Literal["saliency", "mask", "signed", "fixations", "nothing"]
 
 
 class Divergence(nn.Module, ABC):
     r"""How far a model's map is from a human's.
 
-    Implement :meth:`compare`, never :meth:`forward`, which has checked and flattened the maps by then. Normalisation
-    belongs to the divergence. Values are computed in float32 (float64 for float64 maps), also under autocast.
+    Implement :meth:`compare`, never :meth:`forward`, which has checked the maps, brought them to one size, normalised
+    and flattened them by then. Values are computed in float32 (float64 for float64 maps), also under autocast.
+    Divergences add up: ``0.7 * KL() + 0.3 * MSE()`` is one too.
 
     Example:
         >>> class MeanGap(Divergence):
@@ -27,57 +35,98 @@ class Divergence(nn.Module, ABC):
 
     Attributes:
         spatial: Whether :meth:`compare` sees (B, \*s) instead of (B, N).
-        human_range: Values that human maps may take; the guided loss checks them.
+        logs: Whether :meth:`compare` sees the logarithm of the model's map as a distribution.
+        reads: What the human map is: ``"saliency"`` (non-negative), a ``"mask"`` in [0, 1], ``"signed"`` (from -1,
+            never here, to 1, here), ``"fixations"`` (how often each pixel was looked at), or ``"nothing"``: a prior on
+            the model's map, which needs no human map.
+        smallest: Fewest positions per axis.
+        ranks: How many axes maps may have, where not any number.
         empty_is_suspicious: Whether an all-zero human map is worth a warning when nobody said which maps exist.
-        scope: ``"batch"`` where the statistics of one map depend on the others.
+        normalize: Of the model's map.
+        human_normalize: Of the human map.
+        sizing: How both come to one size.
     """
 
     spatial: ClassVar[bool] = False
-    human_range: tuple[float, float] = (0.0, float("inf"))
+    logs: ClassVar[bool] = False
+    reads: Reads = "saliency"
+    smallest: int = 1
+    ranks: ClassVar[tuple[int, ...]] = ()
     empty_is_suspicious: bool = True
-    scope: Scope = "sample"
+    normalize: Normalizer = RAW
+    human_normalize: Normalizer = RAW
+    sizing: Sizing = "area"
 
-    def forward(self, model: Tensor, human: Tensor, known: Tensor | None = None) -> Tensor:
+    def __init__(
+        self,
+        *,
+        normalize: str | Normalizer = RAW,
+        human_normalize: str | Normalizer = RAW,
+        sizing: Sizing = "area",
+    ) -> None:
+        super().__init__()
+        self.normalize = NORMALIZERS.resolve(normalize)
+        self.human_normalize = NORMALIZERS.resolve(human_normalize)
+        self.sizing = check_sizing(sizing)
+        if self.logs and not self.normalize.distribution:
+            raise ValueError(
+                f"normalize of {type(self).__name__} must make a distribution over positions, such as 'softmax' or "
+                f"'sum', got {self.normalize}."
+            )
+
+    @property
+    def scope(self) -> Scope:
+        """``"batch"`` where the value of one map depends on the others in this process's batch."""
+        return "batch" if self.normalize.per_batch or self.human_normalize.per_batch else "sample"
+
+    @property
+    def human_range(self) -> tuple[float, float]:
+        """Smallest and largest value that human maps may take."""
+        high = 1.0 if self.reads in ("mask", "signed") else math.inf
+        return (-1.0 if self.reads == "signed" else 0.0), high
+
+    def __add__(self, other: "Divergence") -> "Divergence":
+        return _sum([*self.terms(), *other.terms()]) if isinstance(other, Divergence) else NotImplemented
+
+    def __mul__(self, factor: float) -> "Divergence":
+        if not isinstance(factor, (int, float)):
+            return NotImplemented
+        return _sum([(factor * weight, part) for weight, part in self.terms()])
+
+    __rmul__ = __mul__
+
+    def terms(self) -> list[tuple[float, "Divergence"]]:
+        """The weighted parts that this is the sum of: itself, unless it is a sum."""
+        return [(1.0, self)]
+
+    def forward(self, model: Tensor, human: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         r"""One value per pair of maps.
 
         Args:
             model: The model's maps, (B, \*s), raw and signed.
-            human: The human maps, (B, \*s).
-            known: Weight of each cell in [0, 1], (B, \*s); cells of weight zero take no part, and a map without a
-                known cell gives zero. All cells by default.
+            human: The human maps, (B, \*S), at any size; ``None`` for priors.
+            known: Weight of each pixel of the human maps in [0, 1], (B, \*S); pixels of weight zero take no part, and a
+                map without a known one gives zero. All by default.
 
         Returns:
             (B,).
 
         Raises:
-            ValueError: Shapes differ, a map is empty, or dtype is not floating point.
+            ValueError: Shapes do not fit, a map is empty or too small, or dtype is not floating point.
         """
-        for name, tensor in (("human", human), ("known", known)):
-            if tensor is not None and tensor.shape != model.shape:
-                raise ValueError(
-                    f"{type(self).__name__} expected maps of one shape, got model {tuple(model.shape)} and {name} "
-                    f"{tuple(tensor.shape)}."
-                )
-        if model.ndim < 2 or model.numel() == 0:
-            raise ValueError(
-                f"{type(self).__name__} expected non-empty maps of shape (B, *s), got {tuple(model.shape)}."
-            )
-        if not (model.is_floating_point() and human.is_floating_point()):
-            raise ValueError(
-                f"{type(self).__name__} expected floating-point maps, got {model.dtype} and {human.dtype}; "
-                "convert them with .float()."
-            )
-        dtype = torch.promote_types(torch.promote_types(model.dtype, human.dtype), torch.float32)
-        with torch.autocast(model.device.type, enabled=False):
-            model, human = model.to(dtype), human.to(dtype)
-            known = None if known is None else known.to(dtype)
-            if not self.spatial:
-                model, human = model.flatten(1), human.flatten(1)
-                known = None if known is None else known.flatten(1)
-            values = self.compare(model, human, known)
-            if known is not None:
-                values = torch.where(known.flatten(1).amax(1) > 0, values, 0.0)
-            return values
+        parts = [part for _, part in self.terms()]
+        weights = model.new_tensor([[weight] for weight, _ in self.terms()], dtype=torch.float64)
+        return evaluate(parts, weights.expand(-1, len(model)), model, human, known)[0]
+
+    def values(self, pair: Pair) -> Tensor:
+        """One value per pair of maps, (B,), from maps that may be shared with other divergences."""
+        if not pair.has_human:
+            raise ValueError(f"{self} compares with human maps, but none were given.")
+        model = self._laid_out(pair.model(self.normalize, self.sizing, logs=self.logs))
+        human = self._laid_out(pair.human(self.human_normalize, self.sizing))
+        known = pair.known(self.sizing)
+        values = self.compare(model, human, None if known is None else self._laid_out(known))
+        return values if known is None else torch.where(known.flatten(1).amax(1) > 0, values, 0.0)
 
     def extra_repr(self) -> str:
         """The options that differ from their defaults."""
@@ -85,10 +134,35 @@ class Divergence(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
-        r"""One value per pair of maps, (B, N) or, where ``spatial``, (B, \*s); ``known`` likewise."""
+        r"""One value per pair of normalised maps, (B, N) or, where ``spatial``, (B, \*s); ``known`` likewise."""
+
+    def _laid_out(self, maps: Tensor) -> Tensor:
+        size = tuple(maps.shape[1:])
+        if min(size) < self.smallest or (self.ranks and len(size) not in self.ranks):
+            axes = f" of {' or '.join(map(str, self.ranks))} axes" if self.ranks else ""
+            raise ValueError(
+                f"{self} is defined on maps{axes} with at least {self.smallest} position(s) per axis, got {size}."
+            )
+        return maps if self.spatial else maps.flatten(1)
 
 
 DIVERGENCES: Registry[Divergence] = Registry("divergence", Divergence)
+
+
+def _sum(terms: list[tuple[float, Divergence]]) -> Divergence:
+    from saliency_losses.divergences.sum import Sum
+
+    return Sum(terms)
+
+
+def masked_sum(x: Tensor, known: Tensor | None) -> Tensor:
+    """The sum of each row of ``x`` (B, N), weighed by ``known``.
+
+    Example:
+        >>> masked_sum(torch.tensor([[1.0, 5.0]]), torch.tensor([[1.0, 0.0]]))
+        tensor([1.])
+    """
+    return (x if known is None else x * known).sum(1)
 
 
 def masked_mean(x: Tensor, known: Tensor | None) -> Tensor:

@@ -4,6 +4,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
 from saliency_losses.divergences.normalize import FLAT, standardize
+from saliency_losses.divergences.normalizers import ZScore
+from saliency_losses.sizing import Sizing
 
 __all__ = ["Correlation", "pearson"]
 
@@ -26,11 +28,12 @@ class Correlation(Divergence):
     .. math:: 1 - \frac{\sum_i (m_i - \bar m)(h_i - \bar h)}
         {\sqrt{\sum_i (m_i - \bar m)^2}\, \sqrt{\sum_i (h_i - \bar h)^2}}
 
-    It does not depend on shift or scale of either map, hence needs no normalisation. A flat map on either side gives 1
-    and no gradient; that holds for an annotated but empty human map.
+    It does not depend on shift or scale of either map. A flat map on either side gives 1 and no gradient; that holds
+    for an annotated but empty human map.
 
     Args:
         eps: A map whose deviation is below this share of its largest magnitude is flat.
+        sizing: How both maps come to one size.
 
     Example:
         >>> import torch
@@ -42,10 +45,10 @@ class Correlation(Divergence):
         different evaluation metrics tell us about saliency models?, TPAMI 2019.
     """
 
-    def __init__(self, *, eps: float = FLAT) -> None:
-        super().__init__()
+    def __init__(self, *, eps: float = FLAT, sizing: Sizing = "area") -> None:
+        super().__init__(normalize=ZScore(eps=eps), human_normalize=ZScore(eps=eps), sizing=sizing)
         self.eps = eps
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
-        return 1.0 - pearson(model, human, known, eps=self.eps)
+        return 1.0 - masked_mean(model * human, known)

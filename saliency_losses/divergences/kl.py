@@ -1,14 +1,18 @@
-"""Kullback-Leibler divergence of the human map against the model's."""
+"""Kullback-Leibler divergence between the maps as distributions."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalize import FLAT, log_softmax, standardize, sum_to_one
+from saliency_losses.divergences.normalizers import SOFTMAX, SUM, Normalizer, SumToOne
+from saliency_losses.sizing import Sizing
 
 __all__ = ["KL", "kullback_leibler"]
+
+_MIT_EPS = 2.2204e-16
 
 
 def kullback_leibler(log_model: Tensor, human: Tensor) -> Tensor:
@@ -23,7 +27,7 @@ def kullback_leibler(log_model: Tensor, human: Tensor) -> Tensor:
 
 @DIVERGENCES.register("kl")
 class KL(Divergence):
-    r"""Kullback-Leibler divergence KL(human || model) between the maps as distributions over positions.
+    r"""Kullback-Leibler divergence between the maps as distributions over positions.
 
     .. math:: \sum_i q_i \log \frac{q_i}{p_i}, \qquad q = \frac{h}{\sum h},
         \qquad p = \operatorname{softmax}\!\left(\frac{m - \bar m}{\tau\, \sigma_m}\right)
@@ -35,61 +39,59 @@ class KL(Divergence):
     distribution too.
 
     Args:
-        normalize: Of the model's map: ``"softmax"`` (of the standardised map), ``"raw_softmax"``, or ``"sum"``
-            (shifted to be non-negative).
-        human_normalize: Of the human map: ``"sum"``, or ``"softmax"`` of the standardised map.
-        temperature: In standard deviations of the map (for ``"raw_softmax"``, in its units).
-        floor: Added to the model's probabilities under ``"sum"``, which may be zero.
-        eps: A map whose deviation is below this share of its largest magnitude is flat.
-        detach: Take the model map's mean and deviation as constants.
+        normalize: Of the model's map: a normaliser that makes a distribution, or its name: ``"softmax"``,
+            ``Softmax(temperature=..., standardize=...)``, or ``"sum"``.
+        human_normalize: Of the human map, likewise.
+        direction: ``"human_model"`` is KL(human || model), which punishes a model that overlooks what people see;
+            ``"model_human"`` is KL(model || human), which punishes a model that looks where people do not.
+        form: ``"mit"`` is the benchmark's :math:`\sum_i q_i \log(\epsilon + q_i / (p_i + \epsilon))`, under ``"sum"``.
+        floor: Added to the human map's probabilities under ``"model_human"``.
+        sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value, or the temperature is not positive.
+        ValueError: An option has an unknown value, or a normaliser gives no distribution.
 
     Example:
         >>> KL()(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 5.0]]))
         tensor([0.6931])
 
     Reference:
-        Kullback and Leibler, On Information and Sufficiency, 1951; between saliency maps: Bylinskii et al., What do
-        different evaluation metrics tell us about saliency models?, TPAMI 2019.
+        Kullback and Leibler, On Information and Sufficiency, 1951; between saliency maps, and the benchmark's form:
+        Bylinskii et al., What do different evaluation metrics tell us about saliency models?, TPAMI 2019.
     """
+
+    logs = True
 
     def __init__(
         self,
         *,
-        normalize: Literal["softmax", "raw_softmax", "sum"] = "softmax",
-        human_normalize: Literal["sum", "softmax"] = "sum",
-        temperature: float = 1.0,
+        normalize: str | Normalizer = SOFTMAX,
+        human_normalize: str | Normalizer = SUM,
+        direction: Literal["human_model", "model_human"] = "human_model",
+        form: Literal["exact", "mit"] = "exact",
         floor: float = 1e-8,
-        eps: float = FLAT,
-        detach: bool = False,
+        sizing: Sizing = "area",
     ) -> None:
-        super().__init__()
-        if normalize not in ("softmax", "raw_softmax", "sum"):
-            raise ValueError(f"normalize must be 'softmax', 'raw_softmax' or 'sum', got {normalize!r}.")
-        if human_normalize not in ("sum", "softmax"):
-            raise ValueError(f"human_normalize must be 'sum' or 'softmax', got {human_normalize!r}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
-        self.normalize = normalize
-        self.human_normalize = human_normalize
-        self.temperature = temperature
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        if not self.human_normalize.distribution:
+            raise ValueError(f"human_normalize must make a distribution over positions, got {self.human_normalize}.")
+        if direction not in ("human_model", "model_human"):
+            raise ValueError(f"direction must be 'human_model' or 'model_human', got {direction!r}.")
+        if form not in ("exact", "mit"):
+            raise ValueError(f"form must be 'exact' or 'mit', got {form!r}.")
+        if form == "mit":
+            if direction != "human_model" or not isinstance(self.normalize, SumToOne):
+                raise ValueError("form='mit' is KL(human || model) of sums: normalize='sum', direction='human_model'.")
+            self.normalize = replace(self.normalize, log_floor=_MIT_EPS)
+        self.direction = direction
+        self.form = form
         self.floor = floor
-        self.eps = eps
-        self.detach = detach
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
-        """See :meth:`Divergence.compare`."""
-        if self.normalize == "sum":
-            log_model = (sum_to_one(model, known) + self.floor).log()
-        else:
-            if self.normalize == "softmax":
-                model = standardize(model, known, eps=self.eps, detach=self.detach)
-            log_model = log_softmax(model / self.temperature, known)
-        if self.human_normalize == "sum":
-            human = sum_to_one(human, known)
-        else:
-            human = log_softmax(standardize(human, known, eps=self.eps), known).exp()
-            human = human if known is None else torch.where(known > 0, human, 0.0)
-        return kullback_leibler(log_model, human)
+        """See :meth:`Divergence.compare`; ``model`` is the logarithm."""
+        if self.form == "mit":
+            return (human * (human / model.exp() + _MIT_EPS).log()).sum(1)
+        if self.direction == "human_model":
+            return kullback_leibler(torch.where(human > 0, model, 0.0), human)
+        share = model.exp() if known is None else torch.where(known > 0, model.exp(), 0.0)
+        return (share * (model - (human + self.floor).log())).sum(1)

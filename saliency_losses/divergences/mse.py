@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
-from saliency_losses.divergences.normalize import FLAT, Normalization, Scope, check_normalization, normalize
+from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
+from saliency_losses.divergences.normalizers import MINMAX, RAW, Normalizer
+from saliency_losses.sizing import Sizing
 
 __all__ = ["MSE", "mean_squared_error"]
 
@@ -23,11 +24,9 @@ class MSE(Divergence):
     an annotated but empty human map asks the model for a flat map. Neither sends a gradient through the flat side.
 
     Args:
-        normalize: Of the model's map: ``"minmax"``, ``"max_abs"`` or ``"none"``.
-        human_normalize: Of the human map, likewise; under ``"none"`` it must lie in [0, 1].
-        scope: Whether extremes are each map's own or the batch's (this process's).
-        eps: A map whose values differ by less than this share of its largest magnitude is flat.
-        detach: Take the extremes of the model's map as constants.
+        normalize: Of the model's map: a normaliser, or its name.
+        human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
+        sizing: How both maps come to one size.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -44,25 +43,13 @@ class MSE(Divergence):
     def __init__(
         self,
         *,
-        normalize: Normalization = "minmax",
-        human_normalize: Normalization = "minmax",
-        scope: Scope = "sample",
-        eps: float = FLAT,
-        detach: bool = False,
+        normalize: str | Normalizer = MINMAX,
+        human_normalize: str | Normalizer = MINMAX,
+        sizing: Sizing = "area",
     ) -> None:
-        super().__init__()
-        self.normalize = check_normalization(normalize, "normalize")
-        self.human_normalize = check_normalization(human_normalize, "human_normalize")
-        if scope not in ("sample", "batch"):
-            raise ValueError(f"scope must be 'sample' or 'batch', got {scope!r}.")
-        self.scope = scope
-        self.eps = eps
-        self.detach = detach
-        if human_normalize == "none":
-            self.human_range = (0.0, 1.0)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
-        model = normalize(model, self.normalize, known, scope=self.scope, eps=self.eps, detach=self.detach)
-        human = normalize(human, self.human_normalize, known, scope=self.scope, eps=self.eps)
         return mean_squared_error(model, human, known)

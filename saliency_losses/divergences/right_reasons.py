@@ -4,8 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalize import FLAT, Normalization, check_normalization, normalize
+from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
+from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.sizing import Sizing
 
 __all__ = ["RightReasons", "squared_saliency"]
 
@@ -18,8 +19,7 @@ def squared_saliency(model: Tensor, forbidden: Tensor, known: Tensor | None = No
         >>> squared_saliency(torch.tensor([[3.0, 2.0]]), torch.tensor([[0.0, 1.0]]))
         tensor([4.])
     """
-    squares = (forbidden * model).square()
-    return (squares if known is None else squares * known).sum(1)
+    return masked_sum((forbidden * model).square(), known)
 
 
 @DIVERGENCES.register("right_reasons")
@@ -37,9 +37,9 @@ class RightReasons(Divergence):
 
     Args:
         human: Whether the mask marks where to look or where not to.
-        normalize: Of the model's map: ``"none"`` as published, ``"max_abs"`` for the form that does not depend on
-            its scale (RRR*, Rao et al. 2023), or ``"minmax"``.
-        detach: Take the normalising statistics as constants.
+        normalize: Of the model's map: ``"none"`` as published, or such as ``"max_abs"`` for the form that does not
+            depend on its scale (RRR*, Rao et al. 2023).
+        sizing: How both maps come to one size.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -54,25 +54,22 @@ class RightReasons(Divergence):
         Explanations, IJCAI 2017.
     """
 
-    human_range = (0.0, 1.0)
+    reads = "mask"
 
     def __init__(
         self,
         *,
         human: Literal["look_here", "never_here"] = "look_here",
-        normalize: Normalization = "none",
-        detach: bool = False,
+        normalize: str | Normalizer = RAW,
+        sizing: Sizing = "area",
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize, sizing=sizing)
         if human not in ("look_here", "never_here"):
             raise ValueError(f"human must be 'look_here' or 'never_here', got {human!r}.")
         self.human = human
         self.empty_is_suspicious = human == "look_here"
-        self.normalize = check_normalization(normalize, "normalize")
-        self.detach = detach
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
-        model = normalize(model, self.normalize, known, scope="sample", eps=FLAT, detach=self.detach)
         forbidden = human if self.human == "never_here" else 1.0 - human
         return squared_saliency(model, forbidden.clamp(0.0, 1.0), known)

@@ -1,0 +1,152 @@
+"""The values of one or several divergences on a batch of map pairs, and their gradient, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from saliency_losses.divergences.pair import Pair
+
+__all__ = ["evaluate"]
+
+_CHUNK = 2**18  # numbers of one map batch that are worked on at once: what fits into a core's cache
+
+
+class _Part(Protocol):
+    @property
+    def scope(self) -> str: ...
+
+    def values(self, pair: Pair) -> Tensor: ...
+
+
+def evaluate(
+    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    r"""The weighted sum of several divergences for each pair of maps, and the value of each.
+
+    Large batches on the CPU are worked on a few rows at a time, value and gradient together: a chain of passes over
+    maps is then read from the cache, and besides the maps only their gradient takes memory. Second derivatives, maps
+    that depend on each other, transforms of ``torch.func`` and compiled graphs take the direct way.
+
+    Args:
+        parts: The divergences.
+        weights: (P, B), constants; a value of weight zero takes no part, whatever it is.
+        model: (B, \*s).
+        human: (B, \*S), or ``None``.
+        known: (B, \*S), or ``None``.
+
+    Returns:
+        The sum, (B,), and the values off the graph, (P, B).
+
+    Raises:
+        ValueError: The maps do not fit.
+        RuntimeError: No part depends on the model's map.
+    """
+    _check(parts, model, human, known)
+    dtype = torch.promote_types(
+        torch.promote_types(model.dtype, torch.float32), model.dtype if human is None else human.dtype
+    )
+    weights = weights.to(dtype)
+    with torch.autocast(model.device.type, enabled=False):
+        rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
+        if rows < len(model) and _by_rows(parts, model, human):
+            total, values = _Rows.apply(model, human, known, weights, parts, rows)
+        else:
+            total, values = _weigh(parts, weights, model, human, known)
+    if model.requires_grad and torch.is_grad_enabled() and not total.requires_grad:
+        raise RuntimeError(
+            f"{', '.join(map(str, parts))} gives values that do not depend on the model's map, so they train nothing: "
+            "compare must not detach it or leave PyTorch."
+        )
+    return total, values.detach()
+
+
+def _weigh(
+    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    dtype = weights.dtype
+    pair = Pair(model.to(dtype), *(None if tensor is None else tensor.to(dtype) for tensor in (human, known)))
+    values = torch.stack([_one_per_map(part, pair, len(model)) for part in parts])
+    return torch.where(weights != 0, weights * values, 0.0).sum(0), values
+
+
+def _one_per_map(part: _Part, pair: Pair, count: int) -> Tensor:
+    values = part.values(pair)
+    if values.shape != (count,):
+        raise ValueError(f"{part} returned shape {tuple(values.shape)}, expected one value per map, ({count},).")
+    return values
+
+
+def _by_rows(parts: Sequence[_Part], model: Tensor, human: Tensor | None) -> bool:
+    return (
+        model.device.type == "cpu"
+        and all(part.scope == "sample" for part in parts)
+        and not (human is not None and human.requires_grad)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        model: Tensor,
+        human: Tensor | None,
+        known: Tensor | None,
+        weights: Tensor,
+        parts: Sequence[_Part],
+        rows: int,
+    ) -> tuple[Tensor, Tensor]:
+        needed = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(model) if needed else None
+        totals, values = [], []
+        for some in _slices(len(model), rows):
+            leaf = model[some].detach().requires_grad_(needed)
+            with torch.set_grad_enabled(needed):
+                cut = (None if tensor is None else tensor[some] for tensor in (human, known))
+                total, value = _weigh(parts, weights[:, some], leaf, *cut)
+                if gradient is not None:
+                    (gradient[some],) = torch.autograd.grad(total.sum(), leaf, materialize_grads=True)
+            totals.append(total.detach())
+            values.append(value.detach())
+        ctx.save_for_backward(model, human, known, weights, gradient)
+        ctx.parts = parts
+        result = torch.cat(values, 1)
+        ctx.mark_non_differentiable(result)
+        return torch.cat(totals), result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        model, human, known, weights, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            total, _ = _weigh(ctx.parts, weights, model, human, known)
+            (result,) = torch.autograd.grad(total, model, grad, create_graph=True, materialize_grads=True)
+        else:
+            result = gradient * grad.view(-1, *[1] * (model.ndim - 1)).to(gradient.dtype)
+        return result, None, None, None, None, None
+
+
+def _slices(count: int, rows: int) -> Iterator[slice]:
+    return (slice(start, start + rows) for start in range(0, count, rows))
+
+
+def _check(parts: Sequence[_Part], model: Tensor, human: Tensor | None, known: Tensor | None) -> None:
+    name = " + ".join(type(part).__name__ for part in parts)
+    if model.ndim < 2 or model.numel() == 0:
+        raise ValueError(f"{name} expected non-empty maps of shape (B, *s), got {tuple(model.shape)}.")
+    if human is not None and (human.ndim != model.ndim or len(human) != len(model) or human.numel() == 0):
+        raise ValueError(
+            f"{name} expected human maps of shape ({len(model)}, {'*S of ' + str(model.ndim - 1) + ' axes'}) for model "
+            f"maps {tuple(model.shape)}, got {tuple(human.shape)}."
+        )
+    if known is not None and (human is None or known.shape != human.shape):
+        got = "no human maps" if human is None else f"human maps {tuple(human.shape)}"
+        raise ValueError(f"{name} expected known in the shape of the human maps, got {tuple(known.shape)} and {got}.")
+    for tensor in (model, human):
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name} expected floating-point maps, got {tensor.dtype}; convert them with .float().")
+        if tensor is not None and tensor.device != model.device:
+            raise ValueError(f"{name} expected maps on one device, got {model.device} and {tensor.device}.")
