@@ -389,7 +389,7 @@ def test_agreement_of_empty_and_flat_maps():
         (torch.zeros(2, 3, 4, 4), {"present": torch.ones(3).bool()}, r"present must be bool of shape \(2, 3\)"),
         (torch.zeros(3, 4, 4), {"present": torch.ones(3)}, r"present must be bool of shape \(3,\).*float32"),
         (torch.zeros(1, 2, 3, 4, 4), {}, r"\(A, H, W\) or \(B, A, H, W\), got \(1, 2, 3, 4, 4\)"),
-        (torch.zeros(4, 4), {}, r"\(A, H, W\) or \(B, A, H, W\) with pixels in it, got \(4, 4\)"),
+        (torch.zeros(4, 4), {}, r"\(A, H, W\) or \(B, A, H, W\), got \(4, 4\)"),
         (torch.zeros(3, 4, 4), {"how": "median"}, "how must be 'mean'|how must be 'iou'"),
     ],
 )
@@ -602,6 +602,58 @@ def test_signed_annotations_that_do_not_fit():
         maps.tri_state(torch.zeros(2, 3), torch.zeros(2, 3), conflict="raise")
 
 
+# Size
+
+
+@pytest.mark.parametrize(("own", "size"), [((12, 9), (4, 3)), ((12, 9), (5, 7)), ((6,), (4,)), ((4, 6, 8), (2, 3, 5))])
+@pytest.mark.parametrize("how", ["area", "max", "nearest"])
+def test_resizing_keeps_what_it_is_told_to(own, size, how):
+    drawn = torch.rand(2, 3, *own, dtype=DOUBLE)
+    axes = tuple(range(2, 2 + len(own)))
+    total = maps.resize(drawn, size, how, keep="sum")
+    assert total.shape == (2, 3, *size)
+    torch.testing.assert_close(total.sum(axes), drawn.sum(axes), rtol=1e-12, atol=0)
+    mean = maps.resize(drawn, size, how, keep="mean")
+    torch.testing.assert_close(mean.mean(axes), drawn.mean(axes), rtol=1e-12, atol=0)
+    torch.testing.assert_close(mean[1, 2], maps.resize(drawn[1, 2], size, how, keep="mean"), rtol=1e-12, atol=0)
+
+
+def test_cells_are_averaged_or_keep_their_peak():
+    drawn = torch.rand(3, 12, 9, dtype=DOUBLE)
+    cells = drawn.view(3, 4, 3, 3, 3)
+    torch.testing.assert_close(maps.resize(drawn, (4, 3)), cells.mean((2, 4)))
+    assert torch.equal(maps.resize(drawn, (4, 3), "max"), cells.amax((2, 4)))
+    assert torch.equal(maps.resize(drawn, (4, 3), "nearest"), drawn[:, ::3, ::3])
+    assert set(maps.resize(drawn.sub(0.5).sign(), (5, 7), "nearest").unique().tolist()) == {-1.0, 1.0}
+
+
+def test_antialiasing_is_pillows():
+    image = pytest.importorskip("PIL.Image")
+    drawn = torch.rand(12, 9)
+    expected = np.asarray(image.fromarray(drawn.numpy()).resize((4, 5), image.Resampling.BILINEAR))
+    np.testing.assert_allclose(maps.resize(drawn, (5, 4), "antialias").numpy(), expected, rtol=1e-5)
+
+
+def test_empty_maps_stay_empty_at_any_size():
+    assert not maps.resize(torch.zeros(2, 4, 4), (3, 3), keep="sum").any()
+    assert not maps.resize(torch.zeros(4, 4), (7, 7), keep="mean").any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (0, 3)}, "size must be one to three sides in whole pixels"),
+        ({"size": (2, 2, 2, 2)}, "size must be one to three sides in whole pixels"),
+        ({"size": (2, 2), "how": "bilinear"}, "how must be 'area', 'max', 'antialias' or 'nearest', got 'bilinear'"),
+        ({"size": (2, 2), "keep": "peak"}, "keep must be 'mean', 'sum' or None, got 'peak'"),
+        ({"size": (2, 2, 2)}, r"maps must have shape \(D, H, W\) or .* got \(4, 4\)"),
+    ],
+)
+def test_sizes_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        maps.resize(torch.zeros(4, 4), **options)
+
+
 # What all functions on maps share
 
 CHANGES = {
@@ -613,6 +665,7 @@ CHANGES = {
     "convex_hull": maps.convex_hull,
     "features": maps.features,
     "mask_to_map": maps.mask_to_map,
+    "resize": lambda drawn: maps.resize(drawn, (5, 6)),
     "threshold_above": lambda drawn: maps.threshold(drawn, 0.5),
     "threshold_top": lambda drawn: maps.threshold(drawn, top=0.3),
     "tri_state": lambda drawn: maps.tri_state(drawn, drawn.flip(-1)).maps,
@@ -628,7 +681,7 @@ def test_a_batch_is_a_loop_over_its_maps(change):
     torch.testing.assert_close(batch, torch.stack([torch.stack([change(one) for one in row]) for row in drawn]))
     assert torch.equal(drawn, before)
     assert torch.equal(batch, change(drawn.transpose(2, 3).contiguous().transpose(2, 3)))
-    assert change(drawn[:0]).shape == (0, 3, 8, 9)
+    assert change(drawn[:0]).shape == batch[:0].shape
     assert torch.equal(change(drawn[:1].expand(2, 3, 8, 9))[1], batch[0])
 
 

@@ -18,6 +18,7 @@ from saliency_losses.maps.granularity import area, boundary, features
 from saliency_losses.maps.hull import convex_hull
 from saliency_losses.maps.masks import mask_to_map
 from saliency_losses.maps.polygons import polygons_to_map
+from saliency_losses.maps.resizing import resize
 from saliency_losses.maps.signed import TriState, tri_state
 from saliency_losses.maps.smoothing import blur
 from saliency_losses.maps.thresholding import threshold
@@ -39,6 +40,7 @@ __all__ = [
     "mask_to_map",
     "pixels_per_degree",
     "polygons_to_map",
+    "resize",
     "threshold",
     "tri_state",
 ]

@@ -46,7 +46,7 @@ def combine_annotators(
         raise ValueError(f"how must be 'mean', 'union', 'majority' or 'share', got {how!r}.")
     if not 0 < at_least <= 1:
         raise ValueError(f"at_least must be a share in (0, 1], got {at_least}.")
-    maps = read_maps(maps, "maps", axes=3)
+    maps = read_maps(maps, "maps")
     here = _present(maps, present)
     maps = torch.where(here, maps, 0.0)
     count = here.sum(-3)
@@ -89,7 +89,7 @@ def annotator_agreement(
     """
     if how not in ("iou", "correlation"):
         raise ValueError(f"how must be 'iou' or 'correlation', got {how!r}.")
-    maps = read_maps(maps, "maps", axes=3)
+    maps = read_maps(maps, "maps")
     here = _present(maps, present)
     maps = torch.where(here, maps, 0.0).flatten(-2)
     with full_precision(maps.device):
@@ -112,7 +112,7 @@ def annotator_agreement(
 
 def _present(maps: Tensor, present: Tensor | None) -> Tensor:
     """(B, A, 1, 1), or (A, 1, 1)."""
-    if maps.ndim > 4:
+    if maps.ndim not in (3, 4):
         raise ValueError(f"maps must have shape (A, H, W) or (B, A, H, W), got {tuple(maps.shape)}.")
     lead = maps.shape[:-2]
     if present is None:

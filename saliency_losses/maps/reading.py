@@ -9,13 +9,16 @@ from torch import Tensor
 __all__ = ["as_batch", "as_float", "check_size", "first_of", "full_precision", "has_values", "read_maps"]
 
 
-def read_maps(maps: Tensor, name: str, axes: int = 2) -> Tensor:
+_FORMS = {1: "(N,) or (B, N)", 2: "(H, W) or (B, H, W)", 3: "(D, H, W) or (B, D, H, W)"}
+
+
+def read_maps(maps: Tensor, name: str, rank: int = 2) -> Tensor:
     r"""Maps as floats: uint8 scaled from 0..255, bool as 0 and 1, half precision as float32.
 
     Args:
-        maps: (\*, H, W).
+        maps: (\*, H, W), or of another rank.
         name: What the caller calls them.
-        axes: How many axes they need at least.
+        rank: How many of the last axes are a map's own.
 
     Raises:
         TypeError: Not a tensor, or a dtype that says nothing about its range.
@@ -27,9 +30,8 @@ def read_maps(maps: Tensor, name: str, axes: int = 2) -> Tensor:
     """
     if not isinstance(maps, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(maps).__name__}; convert it with torch.as_tensor.")
-    if maps.ndim < axes or 0 in maps.shape[-2:]:
-        form = {2: "(H, W) or (B, H, W)", 3: "(A, H, W) or (B, A, H, W)"}[axes]
-        raise ValueError(f"{name} must have shape {form} with pixels in it, got {tuple(maps.shape)}.")
+    if maps.ndim < rank or 0 in maps.shape[-rank:]:
+        raise ValueError(f"{name} must have shape {_FORMS[rank]} with pixels in it, got {tuple(maps.shape)}.")
     if maps.dtype == torch.uint8:
         return maps.to(torch.float32) / 255.0
     if maps.dtype != torch.bool and not maps.is_floating_point():
