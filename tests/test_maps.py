@@ -125,6 +125,7 @@ def test_a_degree_of_visual_angle():
         (lambda: maps.fixations_to_map([], (4, 5), sigma=1.0), "fixations is an empty list"),
         (lambda: maps.fixations_to_map([[[1, 2]]], (4, 5), sigma=0.1), r"sigma must be at least 0\.5 pixels, got 0\.1"),
         (lambda: maps.fixations_to_map([[[1, 2]]], (4,), sigma=1.0), r"size must be \(height, width\)"),
+        (lambda: maps.fixations_to_counts([[[1, 2]]], 4), r"size must be \(height, width\) in whole pixels, got 4"),
         (lambda: maps.fixations_to_counts([[[1, 2]]], (4, 0)), r"size must be \(height, width\)"),
         (lambda: maps.fixations_to_counts([[[1, 2]]], (4, 5), outside="keep"), "outside must be 'error' or 'drop'"),
         (
@@ -643,6 +644,7 @@ def test_empty_maps_stay_empty_at_any_size():
     ("options", "message"),
     [
         ({"size": (0, 3)}, "size must be one to three sides in whole pixels"),
+        ({"size": 7}, r"size must be one to three sides in whole pixels, such as .* got 7"),
         ({"size": (2, 2, 2, 2)}, "size must be one to three sides in whole pixels"),
         ({"size": (2, 2), "how": "bilinear"}, "how must be 'area', 'max', 'antialias' or 'nearest', got 'bilinear'"),
         ({"size": (2, 2), "keep": "peak"}, "keep must be 'mean', 'sum' or None, got 'peak'"),

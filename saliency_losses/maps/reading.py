@@ -1,6 +1,5 @@
 """What is common to every function on maps: which tensors are maps, in which dtype, and how errors name them."""
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -53,7 +52,8 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     Raises:
         ValueError: It is not.
     """
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    whole = isinstance(size, tuple | list) and all(isinstance(side, int) and side > 0 for side in size)
+    if not whole or len(size) != 2:
         raise ValueError(f"size must be (height, width) in whole pixels, got {size!r}.")
     return size
 
@@ -81,7 +81,7 @@ def as_batch(maps: Tensor) -> Tensor:
         >>> as_batch(torch.zeros(2, 3, 4, 5)).shape
         torch.Size([6, 4, 5])
     """
-    return maps.reshape(math.prod(maps.shape[:-2]), *maps.shape[-2:])
+    return maps.reshape(maps.shape[:-2].numel(), *maps.shape[-2:])
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:

@@ -43,17 +43,18 @@ def resize(
         >>> resize(stroke, (1, 2)), resize(stroke, (1, 2), keep="sum"), resize(stroke, (1, 2), "max")
         (tensor([[1., 0.]]), tensor([[4., 0.]]), tensor([[4., 0.]]))
     """
-    rank = len(size)
-    if not (1 <= rank <= 3 and all(isinstance(side, int) and side > 0 for side in size)):
+    whole = isinstance(size, tuple | list) and all(isinstance(side, int) and side > 0 for side in size)
+    if not whole or not 1 <= len(size) <= 3:
         raise ValueError(f"size must be one to three sides in whole pixels, such as (height, width), got {size!r}.")
     if how not in ("area", "max", "antialias", "nearest"):
         raise ValueError(f"how must be 'area', 'max', 'antialias' or 'nearest', got {how!r}.")
     if keep not in (None, "mean", "sum"):
         raise ValueError(f"keep must be 'mean', 'sum' or None, got {keep!r}.")
+    rank = len(size)
     maps = read_maps(maps, "maps", rank)
     lead, own = maps.shape[:-rank], maps.shape[-rank:]
     flat = maps.reshape(lead.numel(), *own)
-    resized = to_size(flat, size, how) if len(flat) else flat.new_zeros(0, *size)
+    resized = to_size(flat, tuple(size), how) if len(flat) else flat.new_zeros(0, *size)
     if keep is not None:
         before, after = flat.abs().flatten(1).sum(1), resized.abs().flatten(1).sum(1)
         factor = torch.where(after > 0, before / torch.where(after > 0, after, 1.0), 0.0)
