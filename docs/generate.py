@@ -13,6 +13,7 @@ INTRODUCTIONS = {
     "extractors": "An extractor finds where a model looks. Every map below can be trained through: each name is tested "
     "by finite differences over every parameter, in train mode.",
     "divergences": "A divergence says how far a model's map is from a human's, one value per map.",
+    "maps": inspect.cleandoc(sl.maps.__doc__ or "").partition("\n\n")[2],
 }
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
@@ -41,6 +42,7 @@ PAGES = {
             "diagnosis.Sweep",
         ],
     ),
+    "maps": ("Human maps", [f"maps.{name}" for name in sl.maps.__all__]),
     "layers": (
         "Finding layers",
         [
@@ -76,7 +78,7 @@ def write_reference(folder: Path) -> None:
     """Write all pages and their index into ``folder``."""
     folder.mkdir(exist_ok=True)
     for page, (title, names) in PAGES.items():
-        _write(folder / f"{page}.rst", title, "", [_directive(name) for name in names])
+        _write(folder / f"{page}.rst", title, INTRODUCTIONS.get(page, ""), [_directive(name) for name in names])
     for page, registry, names in (
         ("extractors", EXTRACTORS, sl.list_extractors()),
         ("divergences", DIVERGENCES, sl.list_divergences()),
@@ -98,7 +100,7 @@ def write_reference(folder: Path) -> None:
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "diagnosis", "layers", "extend"]
+    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "diagnosis", "maps", "layers", "extend"]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
 

@@ -1,6 +1,6 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
-from saliency_losses import divergences, extractors, testing, weighting
+from saliency_losses import divergences, extractors, maps, testing, weighting
 from saliency_losses.checks import Preflight, preflight
 from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
@@ -36,6 +36,7 @@ __all__ = [
     "list_extractors",
     "list_layers",
     "list_weightings",
+    "maps",
     "preflight",
     "register_divergence",
     "register_extractor",

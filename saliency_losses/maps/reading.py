@@ -1,0 +1,89 @@
+"""What is common to every function on maps: which tensors are maps, in which dtype, and how errors name them."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+__all__ = ["as_batch", "as_float", "check_size", "first_of", "full_precision", "has_values", "read_maps"]
+
+
+_FORMS = {1: "(N,) or (B, N)", 2: "(H, W) or (B, H, W)", 3: "(D, H, W) or (B, D, H, W)"}
+
+
+def read_maps(maps: Tensor, name: str, rank: int = 2) -> Tensor:
+    r"""Maps as floats: uint8 scaled from 0..255, bool as 0 and 1, half precision as float32.
+
+    Args:
+        maps: (\*, H, W), or of another rank.
+        name: What the caller calls them.
+        rank: How many of the last axes are a map's own.
+
+    Raises:
+        TypeError: Not a tensor, or a dtype that says nothing about its range.
+        ValueError: Too few axes, or a map without pixels.
+
+    Example:
+        >>> read_maps(torch.tensor([[0, 255]], dtype=torch.uint8), "maps")
+        tensor([[0., 1.]])
+    """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(maps).__name__}; convert it with torch.as_tensor.")
+    if maps.ndim < rank or 0 in maps.shape[-rank:]:
+        raise ValueError(f"{name} must have shape {_FORMS[rank]} with pixels in it, got {tuple(maps.shape)}.")
+    if maps.dtype == torch.uint8:
+        return maps.to(torch.float32) / 255.0
+    if maps.dtype != torch.bool and not maps.is_floating_point():
+        raise TypeError(
+            f"{name} must be float, uint8 (0..255) or bool, got {maps.dtype}; class numbers become a map by "
+            "mask_to_map(mask, labels=...)."
+        )
+    return as_float(maps)
+
+
+def as_float(values: Tensor) -> Tensor:
+    """Float64 as it is, everything else in float32."""
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """``size`` itself, if it is a height and a width.
+
+    Raises:
+        ValueError: It is not.
+    """
+    whole = isinstance(size, tuple | list) and all(isinstance(side, int) and side > 0 for side in size)
+    if not whole or len(size) != 2:
+        raise ValueError(f"size must be (height, width) in whole pixels, got {size!r}.")
+    return size
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether there are numbers to look at, which there are not on the meta device and in a graph."""
+    return tensor.device.type != "meta" and not torch.compiler.is_compiling()
+
+
+def first_of(wrong: Tensor) -> tuple[int, ...] | None:
+    """The index of the first true element, or ``None``. Waits for the device.
+
+    Example:
+        >>> first_of(torch.tensor([[False, False], [False, True]]))
+        (1, 1)
+    """
+    found = wrong.nonzero()
+    return tuple(found[0].tolist()) if len(found) else None
+
+
+def as_batch(maps: Tensor) -> Tensor:
+    r"""(\*, H, W) as (M, H, W).
+
+    Example:
+        >>> as_batch(torch.zeros(2, 3, 4, 5)).shape
+        torch.Size([6, 4, 5])
+    """
+    return maps.reshape(maps.shape[:-2].numel(), *maps.shape[-2:])
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: a map is computed once and worth its digits."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
