@@ -1,13 +1,12 @@
 """The saliency-guided loss: one forward pass of the model, two terms, one number."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from saliency_losses.denominator import Denominator, check_denominator, divisor
+from saliency_losses.denominator import Denominator, check_denominator
 from saliency_losses.distributed import check_synchronised, check_wrappers
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.extractors.base import (
@@ -21,9 +20,10 @@ from saliency_losses.extractors.base import (
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
 from saliency_losses.human import HumanMaps, check_values, read_human
+from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
-from saliency_losses.task import IGNORED, TaskLoss, joint_weight, task_term
-from saliency_losses.term import Compared, has_prior, names_of_parts, saliency_term
+from saliency_losses.task import TaskLoss, joint_weight, task_term
+from saliency_losses.term import Compared, divisors_of, has_prior, names_of_parts, saliency_term
 from saliency_losses.weighting import Additive, Convex, Weighting
 from saliency_losses.weighting.base import WEIGHTINGS
 
@@ -185,9 +185,9 @@ class SaliencyGuidedLoss(nn.Module):
             TypeError: Something is of the wrong type.
             RuntimeError: The map cannot be trained through; the message says why and what to do.
         """
-        batch = _batch_size(images)
+        batch = batch_size(images)
         training = torch.is_grad_enabled()
-        several = _is_several(classes)
+        several = asks_for_several(classes)
         self._check_classes(classes)
         if not self.weighting.needs_saliency:
             return self._task_alone(self._call(images), targets, sample_weight, task_sample_weight)
@@ -202,10 +202,10 @@ class SaliencyGuidedLoss(nn.Module):
         if human_saliency is None and not priors:
             output = self._call(images)
             maps = classes.numel() if several and classes is not None else batch
-            none = next(_tensors((output, images))).new_zeros(())
+            none = next(tensors_of((output, images))).new_zeros(())
             self._divisors(denominator, none, none, maps)
             return self._task_alone(output, targets, sample_weight, task_sample_weight)
-        explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
+        explained, has_class = (classes, None) if classes is not None else as_classes(targets)
         explanation = self._explain(self.model, images, explained)
         output, saliency = explanation
         if training and not compiling:
@@ -236,7 +236,7 @@ class SaliencyGuidedLoss(nn.Module):
         Returns:
             Raw, signed maps (B, \*s) or (B, K, \*s); on the graph while grad mode is on.
         """
-        _batch_size(images)
+        batch_size(images)
         self._check_classes(classes)
         return self._explain(self.model if model is None else model, images, classes).saliency
 
@@ -273,7 +273,7 @@ class SaliencyGuidedLoss(nn.Module):
         mode = self.model.training
         self._take_down(mode)
         check_wrappers(self.model, self.extractor.order)
-        explained = classes if classes is not None else _as_classes(targets)[0]
+        explained = classes if classes is not None else as_classes(targets)[0]
         prepared, explanation = prepare(self.model, self.extractor, images, explained, self.run)
         try:
             self._check_reaches(explanation.saliency)
@@ -347,7 +347,7 @@ class SaliencyGuidedLoss(nn.Module):
         return (self.run or call_model)(self.model, images)
 
     def _explain(self, model: nn.Module, images: Any, classes: Any) -> Explanation:
-        if _is_several(classes) and not self.extractor.maps_per_sample:
+        if asks_for_several(classes) and not self.extractor.maps_per_sample:
             raise ValueError(
                 f"{self.extractor} gives one map per sample; classes of shape (B, K) need another extractor."
             )
@@ -403,50 +403,5 @@ class SaliencyGuidedLoss(nn.Module):
     def _divisors(
         self, denominator: Denominator | None, annotated: Tensor, explained: Tensor, maps: int
     ) -> list[Tensor | float]:
-        """What the sums of each part of the divergence are divided by; every process asks for the same counts."""
         chosen = self.denominator if denominator is None else check_denominator(denominator)
-        of_priors = chosen if isinstance(chosen, str) else "annotated"
-        together = self.gradient_sync != "none"
-        kinds = {part.reads == "nothing" for _, part in self.divergence.terms()}
-        found = {
-            prior: divisor(
-                of_priors if prior else chosen, explained if prior else annotated, maps, self, together=together
-            )
-            for prior in sorted(kinds)
-        }
-        return [found[part.reads == "nothing"] for _, part in self.divergence.terms()]
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor))
-
-
-def _batch_size(images: Any) -> int:
-    sizes = [len(tensor) for tensor in _tensors(images) if tensor.ndim]
-    if 0 in sizes:
-        raise ValueError("The batch is empty; skip it (a DataLoader with drop_last=True gives none).")
-    return sizes[0] if sizes else 1
-
-
-def _is_several(classes: Any) -> bool:
-    """Whether the classes ask for K maps per sample: integers (B, K)."""
-    return isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
-
-
-def _as_classes(targets: Any) -> tuple[Any, Tensor | None]:
-    """The targets as classes to explain, and for indices which samples have one; ignored targets have none.
-
-    Several classes per sample must be asked for by ``classes``.
-    """
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.dtype == torch.bool:
-        return targets, None
-    if targets.ndim == 1 or (targets.ndim == 2 and targets.shape[1] == 1):
-        targets = targets.flatten()
-        known = targets != IGNORED
-        return torch.where(known, targets, 0), known
-    if targets.ndim != 2:
-        return targets, None
-    raise ValueError(
-        f"Integer targets of shape {tuple(targets.shape)} do not say which class each map explains; pass classes= "
-        "(indices (B,) or (B, K)), or float targets (B, C), which weigh the logits."
-    )
+        return divisors_of(self.divergence, chosen, annotated, explained, maps, self, self.gradient_sync != "none")

@@ -6,12 +6,13 @@ from itertools import compress
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from saliency_losses.denominator import Denominator, divisor
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.evaluate import evaluate, working_dtype
 
-__all__ = ["Compared", "has_prior", "names_of_parts", "saliency_term"]
+__all__ = ["Compared", "divisors_of", "has_prior", "names_of_parts", "saliency_term"]
 
 
 class Compared(NamedTuple):
@@ -50,6 +51,33 @@ def names_of_parts(divergence: Divergence) -> list[str]:
         seen[name] += 1
         names.append(f"{name}_{seen[name]}" if seen[name] > 1 else name)
     return names
+
+
+def divisors_of(
+    divergence: Divergence,
+    denominator: Denominator,
+    annotated: Tensor,
+    explained: Tensor,
+    maps: int,
+    loss: nn.Module,
+    together: bool,
+) -> list[Tensor | float]:
+    """What the sum of each part over its maps is divided by; every process asks for the same counts.
+
+    Args:
+        divergence: Whose parts.
+        denominator: The rule; a number speaks of comparisons, not of priors.
+        annotated: How many of this process's maps have a human map.
+        explained: How many explain anything.
+        maps: How many there are.
+        loss: The module that wrappers are looked for around and inside.
+        together: Whether the processes, if there are several, train one model.
+    """
+    priors = [part.reads == "nothing" for _, part in divergence.terms()]
+    of_priors = denominator if isinstance(denominator, str) else "annotated"
+    rules = {False: (denominator, annotated), True: (of_priors, explained)}
+    found = {kind: divisor(*rules[kind], maps, loss, together=together) for kind in sorted(set(priors))}
+    return [found[kind] for kind in priors]
 
 
 def saliency_term(
