@@ -1,10 +1,11 @@
 """Bringing maps to a common scale: pure functions on flattened maps (B, N).
 
 Whether a map is flat is judged relative to its own size, so that scaling a map changes nothing: a map whose values
-differ by less than ``eps`` times its largest magnitude is flat. Flat and empty maps have defined, finite results and a
-zero gradient; each function says which. A map that holds NaN or infinities is not flat: NaN comes out. ``known``
-(B, N) weighs the cells; cells with weight zero take no part and come out as zero. ``floor`` is added to what is divided
-by, as some published code does; the result then depends on the map's scale.
+differ by less than ``eps`` times its largest magnitude is flat. One whose magnitudes are below the smallest normal
+number is empty. Flat and empty maps have defined, finite results and a zero gradient; each function says which. A map
+that holds NaN or infinities is not flat: NaN comes out. ``known`` (B, N) weighs the cells; cells with weight zero take
+no part and come out as zero. ``floor`` is added to what is divided by, as some published code does; the result then
+depends on the map's scale.
 """
 
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def max_abs(
     largest = _extreme(x.abs(), None, scope, torch.amax, 0.0)
     if detach:
         largest = largest.detach()
-    return x / torch.where(largest == 0, 1.0, largest + floor / size)
+    return x / torch.where(largest <= FLAT, torch.inf, largest + floor / size)
 
 
 def l2(
@@ -103,8 +104,9 @@ def l2(
     x = none(x / size, known)
     squares = x.square() if known is None else x.square() * known
     total = _sum(squares, scope)
-    norm = torch.where(total == 0, 1.0, total).sqrt()
-    return x / ((norm.detach() if detach else norm) + floor / size)
+    empty = total == 0
+    norm = torch.where(empty, 1.0, total).sqrt()
+    return x / torch.where(empty, torch.inf, (norm.detach() if detach else norm) + floor / size)
 
 
 def sum_to_one(
@@ -195,4 +197,4 @@ def _sum(x: Tensor, scope: Scope) -> Tensor:
 def _size(x: Tensor, known: Tensor | None, scope: Scope) -> Tensor:
     """The largest magnitude, a constant, so that nothing after overflows or vanishes; 1 for an empty map."""
     size = _extreme(none(x.detach(), known).abs(), None, scope, torch.amax, 0.0)
-    return torch.where(size > 0, size, 1.0)
+    return torch.where(size < torch.finfo(x.dtype).tiny, 1.0, size)
