@@ -3,9 +3,14 @@
 from typing import Any, Literal, overload
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
+from saliency_losses.divergences.bce import BCE, mean_binary_cross_entropy
 from saliency_losses.divergences.correlation import Correlation, pearson
 from saliency_losses.divergences.details import DivergenceDetails, DivergenceDetailsTable, details_of
+from saliency_losses.divergences.cosine import Cosine, cosine_similarity
+from saliency_losses.divergences.huber import Huber, mean_huber
+from saliency_losses.divergences.js import JS, jensen_shannon
 from saliency_losses.divergences.kl import KL, kullback_leibler
+from saliency_losses.divergences.mae import MAE, mean_absolute_error
 from saliency_losses.divergences.mse import MSE, mean_squared_error
 from saliency_losses.divergences.normalizers import (
     L2,
@@ -26,11 +31,16 @@ from saliency_losses.divergences.normalizers import (
     list_normalizers,
     register_normalizer,
 )
+from saliency_losses.divergences.nss import NSS, mean_at_fixations
+from saliency_losses.divergences.ppce import PPCE, mean_log_inside
 from saliency_losses.divergences.prior import Prior
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.sim import SIM, intersection_distance
 from saliency_losses.divergences.sum import Sum
 
 __all__ = [
+    "BCE",
+    "JS",
     "KL",
     "L2",
     "MAX_ABS",
@@ -39,10 +49,17 @@ __all__ = [
     "RAW",
     "SOFTMAX",
     "SUM",
+    "MAE",
+    "MSE",
+    "NSS",
+    "PPCE",
+    "SIM",
     "Correlation",
+    "Cosine",
     "Divergence",
     "DivergenceDetails",
     "DivergenceDetailsTable",
+    "Huber",
     "MaxAbs",
     "MinMax",
     "Normalizer",
@@ -54,13 +71,21 @@ __all__ = [
     "SumToOne",
     "ZScore",
     "ZScoreReLU",
+    "cosine_similarity",
     "create_divergence",
     "create_normalizer",
+    "intersection_distance",
+    "jensen_shannon",
     "kullback_leibler",
     "list_divergences",
     "list_normalizers",
     "masked_mean",
     "masked_sum",
+    "mean_absolute_error",
+    "mean_at_fixations",
+    "mean_binary_cross_entropy",
+    "mean_huber",
+    "mean_log_inside",
     "mean_squared_error",
     "pearson",
     "register_divergence",
