@@ -1,8 +1,47 @@
 """Losses of published explanation supervision: golden values, options, minima and invariances of each divergence."""
 
+import math
+
+import numpy as np
+import pytest
 import torch
 
-from saliency_losses.divergences import MaxAbs
+import saliency_losses as sl
+from saliency_losses.divergences import (
+    AttentionL2,
+    Dice,
+    Energy,
+    ForegroundBackground,
+    MaskedL1,
+    MaxAbs,
+    SoftIoU,
+)
+from saliency_losses.testing import check_divergence
+
+NAMES = ["attention_l2", "dice", "energy", "foreground_background", "masked_l1", "soft_iou"]
+each = pytest.mark.parametrize("name", NAMES)
+MODEL = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+HUMAN = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+MASK = (HUMAN > 0.6).double()
+
+
+@pytest.mark.parametrize(
+    "divergence",
+    [
+        AttentionL2(normalize="max_abs", human_normalize="sum"),
+        Dice(squared=False),
+        Dice(normalize="none", human_normalize="none"),
+        Energy(floor=1e-7),
+        Energy(normalize="max_abs"),
+        ForegroundBackground(background=1.0, foreground=1.0, sizing="area"),
+        MaskedL1(human="never_here"),
+        MaskedL1(normalize="max_abs", human_normalize="none"),
+        SoftIoU(normalize=MaxAbs(positive=True), human_normalize="max_abs"),
+    ],
+    ids=repr,
+)
+def test_contract_with_options(divergence):
+    check_divergence(divergence)
 
 
 def test_positive_part_by_its_maximum():
@@ -13,3 +52,193 @@ def test_positive_part_by_its_maximum():
     torch.testing.assert_close(grad, torch.tensor([[0.5, -0.25, 0.0], [0.0, 0.0, 0.0]]))
     known = torch.tensor([[1.0, 0.0, 1.0]])
     torch.testing.assert_close(MaxAbs(positive=True)(leaf[:1], known), torch.tensor([[1.0, 0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("size", [(1,), (1, 1), (1, 5), (7, 7), (14, 15), (3, 4, 5)])
+@each
+def test_batch_of_one_at_every_size(name, size):
+    divergence = sl.create_divergence(name)
+    for model in (torch.randn(1, *size), torch.zeros(1, *size), torch.ones(1, *size)):
+        for human in (torch.rand(1, *size), torch.zeros(1, *size), torch.ones(1, *size)):
+            leaf = model.clone().requires_grad_()
+            value = divergence(leaf, human)
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+            assert value.shape == (1,)
+            assert value.isfinite().all()
+            assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@each
+def test_strided_expanded_and_half_precision_maps(name, dtype):
+    divergence = sl.create_divergence(name)
+    model, human = MODEL[:1].float(), HUMAN[:1].float()
+    expected = divergence(model, human)
+    strided = model.transpose(1, 2).contiguous().transpose(1, 2)
+    torch.testing.assert_close(divergence(strided.expand(2, 6, 7), human.expand(2, 6, 7)), expected.expand(2))
+    low = divergence(model.to(dtype), human.to(dtype))
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, divergence(model.to(dtype).float(), human.to(dtype).float()))
+
+
+@each
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e25, 1e38])
+def test_extreme_maps_are_finite(name, size):
+    divergence = sl.create_divergence(name)
+    one_hot = torch.zeros(1, 49)
+    one_hot[0, 5] = 1.0
+    for model in (torch.linspace(-1.0, 1.0, 49)[None], one_hot, -one_hot, torch.ones(1, 49)):
+        leaf = (size * model).requires_grad_()
+        for human in (torch.linspace(0.0, 1.0, 49)[None], one_hot, torch.zeros(1, 49), torch.full((1, 49), 1e-38)):
+            value = divergence(leaf, human)
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+            assert value.isfinite().all()
+            assert not grad.isnan().any()
+
+
+@pytest.mark.parametrize("name", ["attention_l2", "dice", "energy", "foreground_background", "soft_iou"])
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
+def test_scale_of_the_models_map_does_not_matter(name, factor):
+    divergence = sl.create_divergence(name)
+    leaf, same = (factor * MODEL.float()).requires_grad_(), MODEL.float().requires_grad_()
+    value, expected = divergence(leaf, HUMAN.float()), divergence(same, HUMAN.float())
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    (right,) = torch.autograd.grad(expected.sum(), same)
+    torch.testing.assert_close(grad * factor, right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dice", "foreground_background", "soft_iou"])
+def test_shift_of_the_models_map_does_not_matter(name):
+    divergence = sl.create_divergence(name)
+    torch.testing.assert_close(divergence(3.0 * MODEL + 2.0, HUMAN), divergence(MODEL, HUMAN))
+
+
+@each
+def test_order_of_the_positions_does_not_matter(name):
+    divergence, order = sl.create_divergence(name), torch.randperm(42)
+    moved = divergence(MODEL.flatten(1)[:, order], HUMAN.flatten(1)[:, order])
+    torch.testing.assert_close(moved, divergence(MODEL, HUMAN))
+
+
+@pytest.mark.parametrize("name", ["attention_l2", "dice", "soft_iou"])
+def test_zero_where_soft_maps_agree(name):
+    assert float(sl.create_divergence(name)(3.0 * HUMAN, HUMAN).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("divergence", [Dice(squared=False), Energy(), ForegroundBackground(), MaskedL1()], ids=repr)
+def test_zero_where_the_map_is_the_mask(divergence):
+    assert float(divergence(3.0 * MASK, MASK).abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "flat_map", "empty_mask", "both"),
+    [
+        ("attention_l2", 0.25 * ((0.5 - math.sqrt(0.5)) ** 2 * 2 + 0.5), 0.25, 0.25),
+        ("dice", 1.0, 1.0, 0.0),
+        ("energy", 0.5, 1.0, 1.0),
+        ("foreground_background", 0.15, 2.0 * 14 / 36, 0.0),
+        ("masked_l1", 0.5, 1.5, 1.0),
+        ("soft_iou", 1.0, 1.0, 0.0),
+    ],
+)
+def test_what_flat_maps_and_empty_masks_cost(name, flat_map, empty_mask, both):
+    divergence = sl.create_divergence(name)
+    flat, ramp = torch.ones(1, 4), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    human, empty = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.zeros(1, 4)
+    assert float(divergence(flat, human)) == pytest.approx(flat_map)
+    assert float(divergence(ramp, empty)) == pytest.approx(empty_mask)
+    assert float(divergence(flat, empty)) == pytest.approx(both)
+
+
+def test_golden_values_of_published_code():
+    # Rao et al. 2023, Model-Guidance, losses.py: A = linspace(-1, 1, 64), box rows and columns 2..5.
+    attribution = torch.linspace(-1, 1, 64).view(1, 8, 8)
+    box = torch.zeros(1, 8, 8)
+    box[:, 2:6, 2:6] = 1.0
+    for divergence in (Energy(), Energy(floor=1e-7)):
+        assert float(divergence(attribution, box)) == pytest.approx(0.875, rel=1e-6)
+    # Zagoruyko and Komodakis 2017, attention-transfer, utils.py: at_loss of sin and cos.
+    student, teacher = (f(torch.arange(96.0)).view(2, 3, 4, 4).square().mean(1) for f in (torch.sin, torch.cos))
+    assert float(AttentionL2()(student, teacher).mean()) == pytest.approx(0.070811845, rel=1e-6)
+    # Petryk et al. 2022, GALS, utils/loss_utils.py: input_gradient_loss, suppress_outside.
+    gradient = torch.linspace(-1, 1, 48).view(1, 3, 4, 4).abs().mean(1)
+    attention = torch.zeros(1, 4, 4)
+    attention[:, 1:3, 1:3] = 1.0
+    assert float(MaskedL1()(gradient, attention)) == pytest.approx(0.390071005, rel=1e-6)
+
+
+def test_energy_below_the_floor_is_what_published_code_returns():
+    model, mask = torch.tensor([[2e-8, 1e-8, -1.0]]).double(), torch.tensor([[1.0, 0.0, 0.0]]).double()
+    assert float(Energy(floor=1e-7)(model, mask)) == pytest.approx(1.0 - 2e-8, abs=1e-15)
+    leaf = model.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(Energy(floor=1e-7)(leaf, mask).sum(), leaf)
+    torch.testing.assert_close(grad, -mask)
+    assert float(Energy(eps=0.0)(model, mask)) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("model", [[-1.0, -2.0, 0.0], [1e-7, -1.0, 0.0], [0.0, 0.0, 0.0]])
+def test_energy_of_a_map_without_positive_values_is_one_without_gradient(model):
+    leaf = torch.tensor([model], requires_grad=True)
+    value = Energy()(leaf, torch.tensor([[1.0, 0.0, 0.5]]))
+    assert float(value.detach()) == 1.0
+    assert not torch.autograd.grad(value.sum(), leaf)[0].any()
+
+
+def test_dice_with_plain_denominators():
+    m, h = ((x - x.amin((1, 2), True)) / (x.amax((1, 2), True) - x.amin((1, 2), True)) for x in (MODEL, HUMAN))
+    expected = 1.0 - 2.0 * (m * h).sum((1, 2)) / (m + h).sum((1, 2))
+    torch.testing.assert_close(Dice(squared=False)(MODEL, HUMAN), expected)
+
+
+def test_soft_iou_of_a_mask_is_that_of_products():
+    m = MODEL.sigmoid()
+    expected = 1.0 - (m * MASK).sum((1, 2)) / (m + MASK - m * MASK).sum((1, 2))
+    torch.testing.assert_close(SoftIoU(normalize="none", human_normalize="none")(m, MASK), expected)
+
+
+@pytest.mark.parametrize("divergence", [Dice, SoftIoU])
+def test_overlap_takes_what_lies_outside_the_unit_range_as_its_end(divergence):
+    overlap = divergence(normalize="none", human_normalize="none")
+    torch.testing.assert_close(overlap(3.0 * MODEL, MASK), overlap((3.0 * MODEL).clamp(0.0, 1.0), MASK))
+
+
+def test_masked_l1_never_here_looks_at_the_mask():
+    torch.testing.assert_close(MaskedL1(human="never_here")(MODEL, MASK), (MODEL * MASK).abs().mean((1, 2)))
+    assert not MaskedL1(human="never_here").empty_is_suspicious
+    assert MaskedL1(human_normalize="none").reads == "mask"
+
+
+def test_masked_l1_averages_where_the_sum_would_overflow():
+    assert float(MaskedL1()(torch.full((1, 49), 3e38), torch.zeros(1, 49))) == pytest.approx(3e38, rel=1e-5)
+
+
+def test_foreground_and_background_have_their_weights():
+    relevance = np.array([[0.0, 0.25, 1.0]])
+    mask = torch.tensor([[1.0, 0.0, 1.0]])
+    for weights, expected in (((1.0, 0.0), 0.0625 / 3), ((0.0, 1.0), 1.0 / 3), ((4.0, 3.0), 1.25 / 3 + 2.0 / 3)):
+        value = ForegroundBackground(background=weights[0], foreground=weights[1])(torch.tensor(relevance), mask)
+        assert float(value) == pytest.approx(expected, abs=1e-12)
+
+
+def test_foreground_background_enlarges_the_models_map():
+    model, mask = torch.rand(2, 4, 4), torch.zeros(2, 16, 16)
+    mask[:, 3:9, 5:6] = 1.0
+    large = torch.nn.functional.interpolate(model[:, None], scale_factor=4.0, mode="bilinear")[:, 0]
+    torch.testing.assert_close(ForegroundBackground()(model, mask), ForegroundBackground()(large, mask))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Energy(floor=-1.0), "floor must not be negative, got -1.0"),
+        (lambda: Energy(eps=float("nan")), "eps must not be negative, got nan"),
+        (lambda: MaskedL1(human="here"), "human must be 'look_here' or 'never_here', got 'here'"),
+        (lambda: ForegroundBackground(background=-2.0), "background must not be negative, got -2.0"),
+        (lambda: ForegroundBackground(foreground=-2.0), "foreground must not be negative, got -2.0"),
+        (lambda: Dice(sizing="big"), "sizing must be one of"),
+    ],
+)
+def test_bad_options(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -2,9 +2,14 @@
 
 from typing import Any
 
+from saliency_losses.divergences.attention_l2 import AttentionL2
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.correlation import Correlation, pearson
+from saliency_losses.divergences.dice import Dice, dice_loss
+from saliency_losses.divergences.energy import Energy, energy_outside
+from saliency_losses.divergences.foreground_background import ForegroundBackground, relevance_loss
 from saliency_losses.divergences.kl import KL, kullback_leibler
+from saliency_losses.divergences.masked_l1 import MaskedL1, absolute_saliency
 from saliency_losses.divergences.mse import MSE, mean_squared_error
 from saliency_losses.divergences.normalizers import (
     L2,
@@ -22,27 +27,38 @@ from saliency_losses.divergences.normalizers import (
 )
 from saliency_losses.divergences.prior import Prior
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss
 from saliency_losses.divergences.sum import Sum
 
 __all__ = [
     "KL",
     "L2",
     "MSE",
+    "AttentionL2",
     "Correlation",
+    "Dice",
     "Divergence",
+    "Energy",
+    "ForegroundBackground",
+    "MaskedL1",
     "MaxAbs",
     "MinMax",
     "Normalizer",
     "Prior",
     "Raw",
     "RightReasons",
+    "SoftIoU",
     "Softmax",
     "Sum",
     "SumToOne",
     "ZScore",
     "ZScoreReLU",
+    "absolute_saliency",
     "create_divergence",
     "create_normalizer",
+    "dice_loss",
+    "energy_outside",
+    "jaccard_loss",
     "kullback_leibler",
     "list_divergences",
     "list_normalizers",
@@ -52,6 +68,7 @@ __all__ = [
     "pearson",
     "register_divergence",
     "register_normalizer",
+    "relevance_loss",
     "squared_saliency",
 ]
 
