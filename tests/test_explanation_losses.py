@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from divergence_oracles import DIVERGENCES
 
 import saliency_losses as sl
 from saliency_losses.divergences import (
@@ -14,15 +15,20 @@ from saliency_losses.divergences import (
     ForegroundBackground,
     MaskedL1,
     MaxAbs,
+    MinMax,
+    Robust,
     SoftIoU,
+    best_threshold,
+    imputed,
 )
-from saliency_losses.testing import check_divergence
+from saliency_losses.testing import check_divergence, check_gradients
 
-NAMES = ["attention_l2", "dice", "energy", "foreground_background", "masked_l1", "soft_iou"]
+NAMES = ["attention_l2", "dice", "energy", "foreground_background", "masked_l1", "robust", "soft_iou"]
 each = pytest.mark.parametrize("name", NAMES)
 MODEL = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 HUMAN = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 MASK = (HUMAN > 0.6).double()
+SIGNED = MASK - (HUMAN < 0.3).double()
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,8 @@ MASK = (HUMAN > 0.6).double()
         ForegroundBackground(background=1.0, foreground=1.0, sizing="area"),
         MaskedL1(human="never_here"),
         MaskedL1(normalize="max_abs", human_normalize="none"),
+        Robust(imputation="none", detach=False),
+        Robust(threshold="batch", normalize=MinMax(floor=1e-6)),
         SoftIoU(normalize=MaxAbs(positive=True), human_normalize="max_abs"),
     ],
     ids=repr,
@@ -96,7 +104,7 @@ def test_extreme_maps_are_finite(name, size):
             assert not grad.isnan().any()
 
 
-@pytest.mark.parametrize("name", ["attention_l2", "dice", "energy", "foreground_background", "soft_iou"])
+@pytest.mark.parametrize("name", ["attention_l2", "dice", "energy", "foreground_background", "robust", "soft_iou"])
 @pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
 def test_scale_of_the_models_map_does_not_matter(name, factor):
     divergence = sl.create_divergence(name)
@@ -108,13 +116,13 @@ def test_scale_of_the_models_map_does_not_matter(name, factor):
     torch.testing.assert_close(grad * factor, right, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dice", "foreground_background", "soft_iou"])
+@pytest.mark.parametrize("name", ["dice", "foreground_background", "robust", "soft_iou"])
 def test_shift_of_the_models_map_does_not_matter(name):
     divergence = sl.create_divergence(name)
     torch.testing.assert_close(divergence(3.0 * MODEL + 2.0, HUMAN), divergence(MODEL, HUMAN))
 
 
-@each
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"robust"}))
 def test_order_of_the_positions_does_not_matter(name):
     divergence, order = sl.create_divergence(name), torch.randperm(42)
     moved = divergence(MODEL.flatten(1)[:, order], HUMAN.flatten(1)[:, order])
@@ -139,6 +147,7 @@ def test_zero_where_the_map_is_the_mask(divergence):
         ("energy", 0.5, 1.0, 1.0),
         ("foreground_background", 0.15, 2.0 * 14 / 36, 0.0),
         ("masked_l1", 0.5, 1.5, 1.0),
+        ("robust", 1.4, 0.5, 0.0),
         ("soft_iou", 1.0, 1.0, 0.0),
     ],
 )
@@ -166,6 +175,9 @@ def test_golden_values_of_published_code():
     attention = torch.zeros(1, 4, 4)
     attention[:, 1:3, 1:3] = 1.0
     assert float(MaskedL1()(gradient, attention)) == pytest.approx(0.390071005, rel=1e-6)
+    # Gao et al. 2022, RES, RES.py: BF_solver over the whole batch.
+    model, signed = torch.tensor([[0.1, 0.9, 0.4, 0.6, 0.2, 0.8]]), torch.tensor([[-1.0, 1.0, 0.0, 1.0, -1.0, 1.0]])
+    assert float(best_threshold(model, signed)) == pytest.approx(0.2001, abs=1e-7)
 
 
 def test_energy_below_the_floor_is_what_published_code_returns():
@@ -228,6 +240,75 @@ def test_foreground_background_enlarges_the_models_map():
     torch.testing.assert_close(ForegroundBackground()(model, mask), ForegroundBackground()(large, mask))
 
 
+@pytest.mark.parametrize("size", [(7, 7), (14, 15), (49,), (3, 4, 5)])
+@pytest.mark.parametrize("decimals", [1, 15])
+def test_robust_equals_its_oracle_on_signed_maps(size, decimals):
+    """Rounded maps have many equally good thresholds."""
+    generator = torch.Generator().manual_seed(4)
+    model = torch.rand(4, *size, generator=generator, dtype=torch.float64).round(decimals=decimals)
+    signed = torch.randint(-1, 2, (4, *size), generator=generator).double()
+    signed[1], signed[2] = signed[1].relu(), -signed[2].relu()
+    for m, h, value in zip(model, signed, Robust()(model, signed), strict=True):
+        assert float(value) == pytest.approx(DIVERGENCES["robust"](m.numpy(), h.numpy()), abs=1e-12)
+
+
+def test_robust_searches_the_batch_where_asked():
+    batch = Robust(threshold="batch", normalize="none", imputation="none", tolerance=0.0)
+    assert (batch.scope, Robust().scope) == ("batch", "sample")
+    model, said = MODEL.sigmoid(), SIGNED != 0
+    a = best_threshold(model.view(1, -1), SIGNED.view(1, -1))
+    wrong = ((5 * (model - a)).tanh() - SIGNED).abs()[said].mean()
+    expected = wrong + (model - SIGNED.relu()).abs().mean((1, 2))
+    torch.testing.assert_close(batch(model, SIGNED), expected)
+    known = torch.ones_like(SIGNED)
+    known[1] = 0.0
+    kept = torch.tensor([0, 2])
+    torch.testing.assert_close(batch(model, SIGNED, known)[kept], batch(model[kept], SIGNED[kept]))
+
+
+def test_robust_gradient_is_that_of_a_fixed_or_a_moving_threshold():
+    leaf = MODEL.clone().requires_grad_()
+    moving = Robust(detach=False)
+    check_gradients(lambda: moving(leaf, SIGNED).sum(), {"map": leaf})
+    (fixed,) = torch.autograd.grad(Robust(normalize="none", tolerance=0.0)(leaf, SIGNED).sum(), leaf)
+    a = best_threshold(MODEL.flatten(1), SIGNED.flatten(1))[:, :, None]
+    said = (SIGNED != 0).double()
+    wrong = (((5 * (leaf - a)).tanh() - SIGNED).abs() * said).sum((1, 2)) / said.sum((1, 2))
+    (expected,) = torch.autograd.grad((wrong + (leaf - imputed(SIGNED)).abs().mean((1, 2))).sum(), leaf)
+    torch.testing.assert_close(fixed, expected)
+
+
+def test_robust_tolerates():
+    value = Robust(tolerance=0.0)(MODEL, SIGNED) - Robust(tolerance=0.1)(MODEL, SIGNED)
+    torch.testing.assert_close(value, torch.full((3,), 0.1, dtype=torch.float64))
+    spread = (sl.divergences.create_normalizer("minmax")(MODEL.flatten(1)).view(3, 6, 7) - imputed(SIGNED)).abs()
+    torch.testing.assert_close(Robust(tolerance=2.0)(MODEL, SIGNED), spread.mean((1, 2)))
+
+
+def test_robust_where_nothing_was_said_asks_for_a_flat_map():
+    value = Robust(normalize="none")(MODEL.sigmoid(), torch.zeros_like(MODEL))
+    torch.testing.assert_close(value, MODEL.sigmoid().mean((1, 2)))
+
+
+def test_robust_weighs_what_is_known():
+    known = torch.ones_like(SIGNED)
+    known[:, :2] = 0.0
+    some = Robust(imputation="none")
+    torch.testing.assert_close(some(MODEL, SIGNED, known), some(MODEL[:, 2:], SIGNED[:, 2:]))
+
+
+def test_robust_keeps_signs_when_it_shrinks_the_human_map():
+    signed = SIGNED.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    torch.testing.assert_close(Robust()(MODEL, signed), Robust()(MODEL, SIGNED))
+
+
+def test_imputation_spreads_the_positive_marks_and_mirrors_at_the_border():
+    signed = torch.zeros(1, 3, 4)
+    signed[0, 0, 0], signed[0, 2, 3] = 1.0, -1.0
+    expected = torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.5, 0.25, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(imputed(signed)[0], expected, rtol=1e-5, atol=0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -236,6 +317,9 @@ def test_foreground_background_enlarges_the_models_map():
         (lambda: MaskedL1(human="here"), "human must be 'look_here' or 'never_here', got 'here'"),
         (lambda: ForegroundBackground(background=-2.0), "background must not be negative, got -2.0"),
         (lambda: ForegroundBackground(foreground=-2.0), "foreground must not be negative, got -2.0"),
+        (lambda: Robust(tolerance=-0.1), "tolerance must not be negative, got -0.1"),
+        (lambda: Robust(imputation="learned"), "imputation must be 'gaussian' or 'none', got 'learned'"),
+        (lambda: Robust(threshold="all"), "threshold must be 'sample' or 'batch', got 'all'"),
         (lambda: Dice(sizing="big"), "sizing must be one of"),
     ],
 )

@@ -27,8 +27,10 @@ from saliency_losses.divergences.normalizers import (
 )
 from saliency_losses.divergences.prior import Prior
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.robust import Robust, imputed
 from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss
 from saliency_losses.divergences.sum import Sum
+from saliency_losses.divergences.threshold import best_threshold
 
 __all__ = [
     "KL",
@@ -47,6 +49,7 @@ __all__ = [
     "Prior",
     "Raw",
     "RightReasons",
+    "Robust",
     "SoftIoU",
     "Softmax",
     "Sum",
@@ -54,10 +57,12 @@ __all__ = [
     "ZScore",
     "ZScoreReLU",
     "absolute_saliency",
+    "best_threshold",
     "create_divergence",
     "create_normalizer",
     "dice_loss",
     "energy_outside",
+    "imputed",
     "jaccard_loss",
     "kullback_leibler",
     "list_divergences",
