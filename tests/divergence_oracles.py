@@ -113,3 +113,10 @@ def robust(model, signed):
     a = _search(model.ravel(), signed.ravel())
     wrong = np.mean(np.abs(np.tanh(5 * (model - a)) - signed)[said])
     return float(max(0.0, wrong - 0.1) + spread)
+
+
+@oracle("ranking")
+def ranking(model, human):
+    model, human = model.ravel(), human.ravel()
+    pairs = [(i, j) for i in range(len(model)) for j in range(len(model)) if i != j and human[i] >= human[j]]
+    return float(np.mean([max(0.0, model[j] - model[i]) for i, j in pairs]))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from divergence_oracles import DIVERGENCES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import saliency_losses as sl
 from saliency_losses.divergences import (
@@ -16,14 +17,16 @@ from saliency_losses.divergences import (
     MaskedL1,
     MaxAbs,
     MinMax,
+    Ranking,
     Robust,
     SoftIoU,
     best_threshold,
     imputed,
+    ranking_hinge,
 )
 from saliency_losses.testing import check_divergence, check_gradients
 
-NAMES = ["attention_l2", "dice", "energy", "foreground_background", "masked_l1", "robust", "soft_iou"]
+NAMES = ["attention_l2", "dice", "energy", "foreground_background", "masked_l1", "ranking", "robust", "soft_iou"]
 each = pytest.mark.parametrize("name", NAMES)
 MODEL = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 HUMAN = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -42,6 +45,9 @@ SIGNED = MASK - (HUMAN < 0.3).double()
         ForegroundBackground(background=1.0, foreground=1.0, sizing="area"),
         MaskedL1(human="never_here"),
         MaskedL1(normalize="max_abs", human_normalize="none"),
+        Ranking(normalize="max_abs", margin=0.1, ties="ignore"),
+        Ranking(margin=1e-4, reduction="sum"),
+        Ranking(reduction="position"),
         Robust(imputation="none", detach=False),
         Robust(threshold="batch", normalize=MinMax(floor=1e-6)),
         SoftIoU(normalize=MaxAbs(positive=True), human_normalize="max_abs"),
@@ -134,7 +140,9 @@ def test_zero_where_soft_maps_agree(name):
     assert float(sl.create_divergence(name)(3.0 * HUMAN, HUMAN).abs().max()) < 1e-12
 
 
-@pytest.mark.parametrize("divergence", [Dice(squared=False), Energy(), ForegroundBackground(), MaskedL1()], ids=repr)
+@pytest.mark.parametrize(
+    "divergence", [Dice(squared=False), Energy(), ForegroundBackground(), MaskedL1(), Ranking()], ids=repr
+)
 def test_zero_where_the_map_is_the_mask(divergence):
     assert float(divergence(3.0 * MASK, MASK).abs().max()) < 1e-12
 
@@ -147,6 +155,7 @@ def test_zero_where_the_map_is_the_mask(divergence):
         ("energy", 0.5, 1.0, 1.0),
         ("foreground_background", 0.15, 2.0 * 14 / 36, 0.0),
         ("masked_l1", 0.5, 1.5, 1.0),
+        ("ranking", 0.0, 10 / 12, 0.0),
         ("robust", 1.4, 0.5, 0.0),
         ("soft_iou", 1.0, 1.0, 0.0),
     ],
@@ -240,6 +249,88 @@ def test_foreground_background_enlarges_the_models_map():
     torch.testing.assert_close(ForegroundBackground()(model, mask), ForegroundBackground()(large, mask))
 
 
+def naive_ranking(model, human, known, pairs, margin, ties):
+    total = compared = 0.0
+    for i, j in pairs:
+        weight = float(known[i] * known[j])
+        if human[i] > human[j]:
+            total += weight * max(0.0, margin + float(model[j] - model[i]))
+            compared += weight
+        elif human[i] == human[j] and ties == "equal":
+            total += weight * max(0.0, float(model[j] - model[i]))
+            compared += weight
+    return total, compared
+
+
+@pytest.mark.parametrize("ties", ["equal", "ignore"])
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+@pytest.mark.parametrize("human", [HUMAN, MASK, SIGNED + 1.0])
+def test_ranking_of_ties_with_a_margin_and_weights(human, margin, ties):
+    known = torch.rand(3, 42, generator=torch.Generator().manual_seed(5), dtype=torch.float64).round(decimals=1)
+    known[0] = 1.0
+    pairs = [(i, j) for i in range(42) for j in range(42) if i != j]
+    for reduction in ("mean", "position", "sum"):
+        ranking = Ranking(margin=margin, ties=ties, reduction=reduction)
+        values = ranking(MODEL, human, known.view(3, 6, 7))
+        torch.testing.assert_close(values[0], ranking(MODEL[:1], human[:1])[0])
+        for row, value in enumerate(values):
+            total, compared = naive_ranking(MODEL[row].flatten(), human[row].flatten(), known[row], pairs, margin, ties)
+            over = {"mean": compared, "position": float(known[row].sum()), "sum": 1.0}[reduction]
+            assert float(value) == pytest.approx(total / over, rel=1e-10)
+
+
+def test_ranking_of_many_positions_compares_each_with_those_at_fixed_distances():
+    model, human = MODEL[0].flatten(), HUMAN[0].flatten()
+    # 10 squared pairs of 42 positions are one distance, 1, either way.
+    pairs = [(i, (i + step) % 42) for i in range(42) for step in (1, 41)]
+    total, compared = naive_ranking(model, human, torch.ones(42), pairs, 0.2, "equal")
+    for reduction, expected in (("mean", total / compared), ("sum", total * 41 / 2), ("position", total * 41 / 84)):
+        value = ranking_hinge(model[None], human[None], margin=0.2, reduction=reduction, max_positions=10)
+        assert float(value) == pytest.approx(expected, rel=1e-10)
+
+
+def test_ranking_of_many_positions_is_close_to_that_of_all_pairs():
+    rows = torch.linspace(-1.0, 1.0, 48)
+    human = (-4.0 * (rows[:, None] ** 2 + (rows - 0.3) ** 2)).exp()[None]
+    model = torch.stack([human[0], human[0].roll(15, 0), human[0].roll(15, 1), -human[0]])
+    human = human.expand(4, 48, 48)
+    torch.testing.assert_close(Ranking()(model, human), Ranking(max_positions=48**2)(model, human), rtol=0.1, atol=0.0)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that was made."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.untyped_storage().nbytes())
+        return result
+
+
+def test_ranking_looks_at_a_few_pairs_at_a_time():
+    model, human = torch.rand(1, 1024, requires_grad=True), torch.rand(1, 1024)
+    with LargestTensor() as seen:
+        ranking_hinge(model, human, max_positions=1024).sum().backward()
+    assert seen.largest < 2 * 1024 * 1024  # of 1024 x 1024 pairs, in four bytes each
+
+
+def test_ranking_does_not_depend_on_shift_and_averages_where_the_sum_would_overflow():
+    torch.testing.assert_close(Ranking()(MODEL + 2.0, HUMAN), Ranking()(MODEL, HUMAN))
+    model = torch.tensor([[1.5e38, -1.5e38, 1.5e38]])
+    assert float(Ranking()(model, torch.tensor([[0.0, 1.0, 0.0]]))) == pytest.approx(1.5e38, rel=1e-6)
+
+
+def test_ranking_of_a_flat_map_costs_the_margin():
+    flat, human = torch.ones(1, 4, requires_grad=True), torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    value = Ranking(margin=0.5, ties="ignore")(flat, human)
+    assert float(value.detach()) == 0.5
+    (grad,) = torch.autograd.grad(value.sum(), flat)
+    torch.testing.assert_close(grad, torch.tensor([[0.5, 0.5, -0.5, -0.5]]))
+    assert float(Ranking(ties="ignore")(MODEL.float(), torch.zeros(3, 6, 7)).abs().max()) == 0.0
+
+
 @pytest.mark.parametrize("size", [(7, 7), (14, 15), (49,), (3, 4, 5)])
 @pytest.mark.parametrize("decimals", [1, 15])
 def test_robust_equals_its_oracle_on_signed_maps(size, decimals):
@@ -317,6 +408,10 @@ def test_imputation_spreads_the_positive_marks_and_mirrors_at_the_border():
         (lambda: MaskedL1(human="here"), "human must be 'look_here' or 'never_here', got 'here'"),
         (lambda: ForegroundBackground(background=-2.0), "background must not be negative, got -2.0"),
         (lambda: ForegroundBackground(foreground=-2.0), "foreground must not be negative, got -2.0"),
+        (lambda: Ranking(margin=-0.1), "margin must not be negative, got -0.1"),
+        (lambda: Ranking(ties="drop"), "ties must be 'equal' or 'ignore', got 'drop'"),
+        (lambda: Ranking(reduction="none"), "reduction must be 'mean', 'position' or 'sum', got 'none'"),
+        (lambda: Ranking(max_positions=1), "max_positions must be at least 2, got 1"),
         (lambda: Robust(tolerance=-0.1), "tolerance must not be negative, got -0.1"),
         (lambda: Robust(imputation="learned"), "imputation must be 'gaussian' or 'none', got 'learned'"),
         (lambda: Robust(threshold="all"), "threshold must be 'sample' or 'batch', got 'all'"),

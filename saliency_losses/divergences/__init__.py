@@ -26,6 +26,7 @@ from saliency_losses.divergences.normalizers import (
     register_normalizer,
 )
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.ranking import Ranking, ranking_hinge
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
 from saliency_losses.divergences.robust import Robust, imputed
 from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss
@@ -47,6 +48,7 @@ __all__ = [
     "MinMax",
     "Normalizer",
     "Prior",
+    "Ranking",
     "Raw",
     "RightReasons",
     "Robust",
@@ -71,6 +73,7 @@ __all__ = [
     "masked_sum",
     "mean_squared_error",
     "pearson",
+    "ranking_hinge",
     "register_divergence",
     "register_normalizer",
     "relevance_loss",
