@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, overload
 
+from saliency_losses.divergences.attention_l2 import AttentionL2
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.bce import BCE, mean_binary_cross_entropy
 from saliency_losses.divergences.correlation import Correlation, pearson
@@ -11,6 +12,11 @@ from saliency_losses.divergences.huber import Huber, mean_huber
 from saliency_losses.divergences.js import JS, jensen_shannon
 from saliency_losses.divergences.kl import KL, kullback_leibler
 from saliency_losses.divergences.mae import MAE, mean_absolute_error
+from saliency_losses.divergences.dice import Dice, dice_loss
+from saliency_losses.divergences.energy import Energy, energy_outside
+from saliency_losses.divergences.foreground_background import ForegroundBackground, relevance_loss
+from saliency_losses.divergences.kl import KL, kullback_leibler
+from saliency_losses.divergences.masked_l1 import MaskedL1, absolute_saliency
 from saliency_losses.divergences.mse import MSE, mean_squared_error
 from saliency_losses.divergences.normalizers import (
     L2,
@@ -34,9 +40,13 @@ from saliency_losses.divergences.normalizers import (
 from saliency_losses.divergences.nss import NSS, mean_at_fixations
 from saliency_losses.divergences.ppce import PPCE, mean_log_inside
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.ranking import Ranking, ranking_hinge
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
 from saliency_losses.divergences.sim import SIM, intersection_distance
+from saliency_losses.divergences.robust import Robust, imputed
+from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss
 from saliency_losses.divergences.sum import Sum
+from saliency_losses.divergences.threshold import best_threshold
 
 __all__ = [
     "BCE",
@@ -60,12 +70,22 @@ __all__ = [
     "DivergenceDetails",
     "DivergenceDetailsTable",
     "Huber",
+    "AttentionL2",
+    "Correlation",
+    "Dice",
+    "Divergence",
+    "Energy",
+    "ForegroundBackground",
+    "MaskedL1",
     "MaxAbs",
     "MinMax",
     "Normalizer",
     "Prior",
+    "Ranking",
     "Raw",
     "RightReasons",
+    "Robust",
+    "SoftIoU",
     "Softmax",
     "Sum",
     "SumToOne",
@@ -76,6 +96,14 @@ __all__ = [
     "create_normalizer",
     "intersection_distance",
     "jensen_shannon",
+    "absolute_saliency",
+    "best_threshold",
+    "create_divergence",
+    "create_normalizer",
+    "dice_loss",
+    "energy_outside",
+    "imputed",
+    "jaccard_loss",
     "kullback_leibler",
     "list_divergences",
     "list_normalizers",
@@ -88,8 +116,10 @@ __all__ = [
     "mean_log_inside",
     "mean_squared_error",
     "pearson",
+    "ranking_hinge",
     "register_divergence",
     "register_normalizer",
+    "relevance_loss",
     "squared_saliency",
 ]
 
