@@ -3,6 +3,7 @@
 from typing import Any, Literal, overload
 
 from saliency_losses.divergences.attention_l2 import AttentionL2
+from saliency_losses.divergences.area import Area
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.bce import BCE, mean_binary_cross_entropy
 from saliency_losses.divergences.correlation import Correlation, pearson
@@ -10,6 +11,8 @@ from saliency_losses.divergences.details import DivergenceDetails, DivergenceDet
 from saliency_losses.divergences.cosine import Cosine, cosine_similarity
 from saliency_losses.divergences.huber import Huber, mean_huber
 from saliency_losses.divergences.js import JS, jensen_shannon
+from saliency_losses.divergences.entropy import Entropy, normalized_entropy
+from saliency_losses.divergences.gini import Gini, gini_index
 from saliency_losses.divergences.kl import KL, kullback_leibler
 from saliency_losses.divergences.mae import MAE, mean_absolute_error
 from saliency_losses.divergences.dice import Dice, dice_loss
@@ -47,6 +50,12 @@ from saliency_losses.divergences.robust import Robust, imputed
 from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss
 from saliency_losses.divergences.sum import Sum
 from saliency_losses.divergences.threshold import best_threshold
+from saliency_losses.divergences.pyramid import Pyramid, pyramid_error, pyramid_level
+from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
+from saliency_losses.divergences.sinkhorn import Sinkhorn, sinkhorn_divergence
+from saliency_losses.divergences.ssim import SSIM
+from saliency_losses.divergences.sum import Sum
+from saliency_losses.divergences.total_variation import TotalVariation, total_variation
 
 __all__ = [
     "BCE",
@@ -64,6 +73,8 @@ __all__ = [
     "NSS",
     "PPCE",
     "SIM",
+    "SSIM",
+    "Area",
     "Correlation",
     "Cosine",
     "Divergence",
@@ -77,6 +88,8 @@ __all__ = [
     "Energy",
     "ForegroundBackground",
     "MaskedL1",
+    "Entropy",
+    "Gini",
     "MaxAbs",
     "MinMax",
     "Normalizer",
@@ -86,9 +99,14 @@ __all__ = [
     "RightReasons",
     "Robust",
     "SoftIoU",
+    "Pyramid",
+    "Raw",
+    "RightReasons",
+    "Sinkhorn",
     "Softmax",
     "Sum",
     "SumToOne",
+    "TotalVariation",
     "ZScore",
     "ZScoreReLU",
     "cosine_similarity",
@@ -104,6 +122,7 @@ __all__ = [
     "energy_outside",
     "imputed",
     "jaccard_loss",
+    "gini_index",
     "kullback_leibler",
     "list_divergences",
     "list_normalizers",
@@ -115,12 +134,19 @@ __all__ = [
     "mean_huber",
     "mean_log_inside",
     "mean_squared_error",
+    "normalized_entropy",
     "pearson",
     "ranking_hinge",
     "register_divergence",
     "register_normalizer",
     "relevance_loss",
+    "pyramid_error",
+    "pyramid_level",
+    "register_divergence",
+    "register_normalizer",
+    "sinkhorn_divergence",
     "squared_saliency",
+    "total_variation",
 ]
 
 
