@@ -5,8 +5,6 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-import scipy.spatial
-import scipy.ndimage
 import scipy.ndimage
 import scipy.spatial
 import scipy.special
@@ -94,6 +92,8 @@ def sim(model, human):
 @oracle("nss")
 def nss(model, human):
     return -float(np.average(scipy.stats.zscore(model.ravel()), weights=human.ravel()))
+
+
 @oracle("energy")
 def energy(model, human):
     inside = total = 0.0
@@ -172,6 +172,8 @@ def ranking(model, human):
     model, human = model.ravel(), human.ravel()
     pairs = [(i, j) for i in range(len(model)) for j in range(len(model)) if i != j and human[i] >= human[j]]
     return float(np.mean([max(0.0, model[j] - model[i]) for i, j in pairs]))
+
+
 @oracle("ssim")
 def ssim(model, human):
     """Window by window, on maps mirrored at their border, with the constants of the paper for values from 0 to 1."""

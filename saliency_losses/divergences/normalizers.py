@@ -120,11 +120,7 @@ class MaxAbs(Normalizer):
     r""":math:`x / \max |x|`; an all-zero map stays zero.
 
     Attributes:
-<<<<<<< HEAD
-        positive: Take negative values as zero first.
-=======
         positive: Whether negative values count as zero: :math:`x^+ / \max x^+`.
->>>>>>> 04009982a5022c223ad977f09c6f84e9229b134f
 
     Example:
         >>> MaxAbs()(torch.tensor([[1.0, -4.0]]))
@@ -133,7 +129,6 @@ class MaxAbs(Normalizer):
         tensor([[0.5000, 1.0000, 0.0000]])
     """
 
-    positive: bool = False
     scope: Scope = "sample"
     floor: float = 0.0
     detach: bool = False
