@@ -16,7 +16,24 @@ INTRODUCTIONS = {
 }
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
-    "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "weighting": (
+        "Weighting",
+        [
+            "weighting.Convex",
+            "weighting.Additive",
+            "weighting.OffUntil",
+            "weighting.ConstantUntil",
+            "weighting.Linear",
+            "weighting.Cosine",
+            "weighting.Normalised",
+            "weighting.Balanced",
+            "weighting.Dynamic",
+            "weighting.Uncertainty",
+            "weighting.relative_weights",
+            "weighting.create_weighting",
+            "weighting.list_weightings",
+        ],
+    ),
     "preflight": (
         "Preflight",
         [
@@ -61,6 +78,7 @@ PAGES = {
             "extractors.Explanation",
             "extractors.list_extractors",
             "divergences.Divergence",
+            "weighting.Weighting",
             "testing.check_extractor",
             "testing.check_divergence",
             "testing.check_gradients",

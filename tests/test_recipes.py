@@ -1,23 +1,30 @@
-"""The recipes of the documentation, as they stand there."""
+"""The pages of the documentation that are code, as they stand there."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
-TITLES = ["Setup", *re.findall(r"^\*\*(.+?)\.?\*\*", PAGE.read_text(), re.MULTILINE)]
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+PAGES = {name: (Path(__file__).parents[1] / "docs" / f"{name}.md").read_text() for name in ("recipes", "weighting")}
+TITLES = {name: ["Setup", *re.findall(r"^\*\*(.+?)\.?\*\*", text, re.MULTILINE)] for name, text in PAGES.items()}
+BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()}
+RECIPES = [
+    pytest.param(BLOCKS[name][:number], id=title)
+    for name, titles in TITLES.items()
+    for number, title in enumerate(titles, 1)
+    if title != "Setup"
+]
 
 
-def test_every_recipe_has_code():
-    assert len(TITLES) == len(BLOCKS)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_recipe_has_code(name):
+    assert len(TITLES[name]) == len(BLOCKS[name])
 
 
-@pytest.mark.parametrize("number", range(1, len(BLOCKS)), ids=TITLES[1:])
-def test_recipe(number):
+@pytest.mark.parametrize("blocks", RECIPES)
+def test_recipe(blocks):
     names = {}
-    for block in BLOCKS[: number + 1]:
+    for block in blocks:
         exec(block, names)
     parameters = [p for p in names["guided"].parameters() if p.requires_grad]
     assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters)

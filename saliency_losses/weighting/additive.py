@@ -17,7 +17,7 @@ class Additive(Scheduled):
 
     Args:
         weight: Of the saliency term, not negative.
-        schedule: The factor f of the weight, by epoch; call :meth:`step` once per epoch. 1 by default. While it is 0 no
+        schedule: The factor f of the weight, by epoch; call ``step()`` once per epoch. 1 by default. While it is 0 no
             map is computed.
 
     Raises:

@@ -19,7 +19,7 @@ class Convex(Scheduled):
 
     Args:
         alpha: Share of the task, in [0, 1].
-        schedule: The factor f of the saliency's share, by epoch; call :meth:`step` once per epoch. 1 by default. While
+        schedule: The factor f of the saliency's share, by epoch; call ``step()`` once per epoch. 1 by default. While
             it is 0 no map is computed.
 
     Raises:
