@@ -421,6 +421,20 @@ def test_dynamic_shares_stay_in_range_for_negative_terms(task, saliency):
     assert first + second == pytest.approx(1.0)
 
 
+def test_terms_of_any_size_are_weighed():
+    huge, tiny = torch.tensor(3e38), torch.tensor(1e-38)
+    assert [float(share) for share in dynamic_shares(huge, huge)] == [0.5, 0.5]
+    for task, saliency in ((huge, huge), (huge, tiny), (tiny, huge), (tiny, tiny)):
+        weighting = Normalised(batches=3)
+        for _ in range(3):
+            weighting(task, saliency, plain_net())
+        assert bool(weighting.rate().isfinite())
+        for detach in (True, False):
+            first, second = shares(Dynamic(detach=detach), task, saliency)
+            assert math.isfinite(first)
+            assert math.isfinite(second)
+
+
 # Uncertainty
 
 
