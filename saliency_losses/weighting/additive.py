@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS
+from saliency_losses.weighting.base import WEIGHTINGS, check_device
 from saliency_losses.weighting.schedule import Schedule
 from saliency_losses.weighting.scheduled import Scheduled
 
@@ -43,6 +43,7 @@ class Additive(Scheduled):
         """See :meth:`Weighting.forward`."""
         if self.schedule is None:
             return task + self.weight * saliency
+        check_device(self, task)
         return task + self.weight * self.factor * saliency
 
     @property

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS
+from saliency_losses.weighting.base import WEIGHTINGS, check_device
 from saliency_losses.weighting.schedule import Schedule
 from saliency_losses.weighting.scheduled import Scheduled
 
@@ -50,6 +50,7 @@ class Convex(Scheduled):
         """See :meth:`Weighting.forward`."""
         if self.schedule is None:
             return self.alpha * task + (1.0 - self.alpha) * saliency
+        check_device(self, task)
         share = (1.0 - self.alpha) * self.factor
         return (1.0 - share) * task + share * saliency
 

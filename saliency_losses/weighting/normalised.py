@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
+from saliency_losses.weighting.base import WEIGHTINGS, Weighting, check_device, learns
 from saliency_losses.weighting.statistics import levels
 
 __all__ = ["Normalised"]
@@ -58,6 +58,7 @@ class Normalised(Weighting):
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""
+        check_device(self, task)
         if learns(self, model):
             found = levels(task, saliency, model, together=self.together).to(self.means.dtype)
             counts = (self.counted < self.batches) & (found[1] > 0) & found.isfinite().all()
