@@ -25,7 +25,24 @@ FLAT = (
 )
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
-    "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "weighting": (
+        "Weighting",
+        [
+            "weighting.Convex",
+            "weighting.Additive",
+            "weighting.OffUntil",
+            "weighting.ConstantUntil",
+            "weighting.Linear",
+            "weighting.Cosine",
+            "weighting.Normalised",
+            "weighting.Balanced",
+            "weighting.Dynamic",
+            "weighting.Uncertainty",
+            "weighting.relative_weights",
+            "weighting.create_weighting",
+            "weighting.list_weightings",
+        ],
+    ),
     "normalizers": (
         "Normalisers, sizes and sums",
         [
@@ -91,6 +108,7 @@ PAGES = {
             "extractors.list_extractors",
             "divergences.Divergence",
             "divergences.Prior",
+            "weighting.Weighting",
             "testing.check_extractor",
             "testing.check_divergence",
             "testing.check_gradients",

@@ -138,6 +138,7 @@ class SaliencyGuidedLoss(nn.Module):
             )
         self.weighting = WEIGHTINGS.resolve(weighting)
         self.weighting.together = gradient_sync != "none"
+        self.weighting.to(next((p.device for p in model.parameters() if not p.is_meta), None))
         self.task_loss = task_loss
         self.denominator = check_denominator(denominator)
         self.reduction = reduction

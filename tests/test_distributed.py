@@ -272,6 +272,34 @@ def balanced_around_wrapped_models(rank):
             torch.testing.assert_close(*others, rtol=0, atol=0)
 
 
+def sharded_weightings(rank):
+    """FSDP2 around the loss: learned sigmas are sharded too, and gradients are taken at a layer of the whole."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (RANKS,))
+    images, labels, human = mine(rank, *data())
+    for name in ("uncertainty", "normalised", "balanced"):
+        wrapped, sharded = network(), network()
+        expected = DDP(sl.SaliencyGuidedLoss(wrapped, "grad_cam", "mse", weighting=weighting(name)).double())
+        guided = sl.SaliencyGuidedLoss(sharded, "grad_cam", "mse", weighting=weighting(name)).double()
+        fully_shard(guided, mesh=mesh)
+        for _ in range(2):
+            expected.zero_grad(), guided.zero_grad()
+            expected(images, labels, human).loss.backward()
+            guided(images, labels, human).loss.backward()
+        for parameter, other in zip(guided.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad.full_tensor(), other.grad, rtol=1e-5, atol=1e-8)
+    sharded = network()
+    fully_shard(sharded[2], mesh=mesh, reshard_after_forward=True)
+    guided = sl.SaliencyGuidedLoss(sharded, "grad_cam", "mse", weighting=weighting("balanced"))
+    fully_shard(guided, mesh=mesh)
+    with pytest.raises(
+        RuntimeError, match=r"sharded parameters of layer '2'\. Name a layer that is not sharded on its own"
+    ):
+        guided(images, labels, human)
+
+
 def cases():
     """Name, function and arguments of everything that two processes do."""
     for name in sorted(oracles.EXTRACTORS):  # what is drawn differs from process to process
@@ -282,6 +310,7 @@ def cases():
         for counts in COUNTS:
             yield f"{name}, {counts}", one_weight, (name, counts)
     for function in (
+        sharded_weightings,
         balanced_around_wrapped_models,
         one_weight_for_samples,
         a_weight_each,

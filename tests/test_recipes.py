@@ -1,6 +1,8 @@
 """The pages of the documentation whose code is run, as they stand there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,18 +14,26 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-BLOCKS = blocks("recipes.md")
-TITLES = ["Setup", *re.findall(r"^\*\*(.+?)\.?\*\*", (DOCS / "recipes.md").read_text(), re.MULTILINE)]
+PAGES = {name: (DOCS / f"{name}.md").read_text() for name in ("recipes", "weighting")}
+TITLES = {name: ["Setup", *re.findall(r"^\*\*(.+?)\.?\*\*", text, re.MULTILINE)] for name, text in PAGES.items()}
+BLOCKS = {name: blocks(f"{name}.md") for name in PAGES}
+RECIPES = [
+    pytest.param(BLOCKS[name][:number], id=title)
+    for name, titles in TITLES.items()
+    for number, title in enumerate(titles, 1)
+    if title != "Setup"
+]
 
 
-def test_every_recipe_has_code():
-    assert len(TITLES) == len(BLOCKS)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_recipe_has_code(name):
+    assert len(TITLES[name]) == len(BLOCKS[name])
 
 
-@pytest.mark.parametrize("number", range(1, len(BLOCKS)), ids=TITLES[1:])
-def test_recipe(number):
+@pytest.mark.parametrize("blocks", RECIPES)
+def test_recipe(blocks):
     names = {}
-    for block in BLOCKS[: number + 1]:
+    for block in blocks:
         exec(block, names)
     parameters = [p for p in names["guided"].parameters() if p.requires_grad]
     assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters)
@@ -40,3 +50,12 @@ def test_what_people_have_becomes_maps():
     assert {tuple(one.shape) for one in small} == {(2, 24, 32)}
     assert all(bool(one.any()) for one in (*full, *small, *names["grains"].values(), names["agreement"]))
     assert names["weights"][0][0] == 0.0, "the stray fixation"
+
+
+def test_the_page_on_divergences_runs(tmp_path):
+    """In a process of its own, since it registers one."""
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks("divergences.md")))
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=DOCS.parent, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("0.7 * KL() + 0.3 * SSIM() + 0.1 * Entropy()\n{'kl': tensor(")

@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 import torch._dynamo.testing
+from conftest import one_of
 from models import batch, plain_net
 from test_compile import _NoLooks, compiling, same_step
 from torch import nn
@@ -228,6 +229,19 @@ def test_state_keeps_its_precision(name):
     assert double(images, labels, human).loss.dtype == torch.float64
 
 
+@pytest.mark.parametrize("name", [name for name in MAKE if MAKE[name]().state_dict()])
+def test_state_is_where_the_terms_are(name):
+    weighting, moved = MAKE[name](), []
+    weighting.to = moved.append
+    guided_by(weighting)
+    assert moved == [torch.device("cpu")]
+    terms = torch.ones((), device="meta"), torch.ones((), device="meta")
+    with pytest.raises(
+        RuntimeError, match=r"terms are on meta, but the state of .* is on cpu: move the loss, guided\.to"
+    ):
+        MAKE[name]()(*terms)
+
+
 @every
 def test_the_next_step_may_come_before_backward(name):
     guided, data = guided_by(MAKE[name]()), batch()
@@ -249,7 +263,9 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
 
 
 @compiling
-@pytest.mark.parametrize("name", [name for name in MAKE if name != "balanced"])
+@pytest.mark.parametrize(
+    "name", one_of([name for name in MAKE if name != "balanced"], "convex, scheduled", "normalised", "uncertainty")
+)
 def test_a_compiled_step_reads_the_weight_anew(name):
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -419,6 +435,20 @@ def test_dynamic_shares_stay_in_range_for_negative_terms(task, saliency):
     first, second = shares(Dynamic(), torch.tensor(task), torch.tensor(saliency))
     assert 0.0 <= first <= 1.0
     assert first + second == pytest.approx(1.0)
+
+
+def test_terms_of_any_size_are_weighed():
+    huge, tiny = torch.tensor(3e38), torch.tensor(1e-38)
+    assert [float(share) for share in dynamic_shares(huge, huge)] == [0.5, 0.5]
+    for task, saliency in ((huge, huge), (huge, tiny), (tiny, huge), (tiny, tiny)):
+        weighting = Normalised(batches=3)
+        for _ in range(3):
+            weighting(task, saliency, plain_net())
+        assert bool(weighting.rate().isfinite())
+        for detach in (True, False):
+            first, second = shares(Dynamic(detach=detach), task, saliency)
+            assert math.isfinite(first)
+            assert math.isfinite(second)
 
 
 # Uncertainty

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS
+from saliency_losses.weighting.base import WEIGHTINGS, check_device
 from saliency_losses.weighting.schedule import Schedule
 from saliency_losses.weighting.scheduled import Scheduled
 
@@ -17,7 +17,7 @@ class Additive(Scheduled):
 
     Args:
         weight: Of the saliency term, not negative.
-        schedule: The factor f of the weight, by epoch; call :meth:`step` once per epoch. 1 by default. While it is 0 no
+        schedule: The factor f of the weight, by epoch; call ``step()`` once per epoch. 1 by default. While it is 0 no
             map is computed.
 
     Raises:
@@ -43,6 +43,7 @@ class Additive(Scheduled):
         """See :meth:`Weighting.forward`."""
         if self.schedule is None:
             return task + self.weight * saliency
+        check_device(self, task)
         return task + self.weight * self.factor * saliency
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from saliency_losses.distributed import has_static_graph, is_sharded
 from saliency_losses.extractors.modules import check_layer, find_module
-from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
+from saliency_losses.weighting.base import WEIGHTINGS, Weighting, check_device, learns
 from saliency_losses.weighting.statistics import level, summed
 
 __all__ = ["Balanced"]
@@ -76,6 +76,7 @@ class Balanced(Weighting):
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""
+        check_device(self, task)
         if model is not None and learns(self, model):
             if torch.compiler.is_compiling():
                 compiler: Any = torch._dynamo

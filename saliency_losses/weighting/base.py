@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from saliency_losses.registry import Registry, options_of
 
-__all__ = ["WEIGHTINGS", "Weighting", "learns"]
+__all__ = ["WEIGHTINGS", "Weighting", "check_device", "learns"]
 
 
 class Weighting(nn.Module, ABC):
@@ -76,3 +77,18 @@ WEIGHTINGS: Registry[Weighting] = Registry("weighting", Weighting)
 def learns(weighting: Weighting, model: nn.Module | None) -> bool:
     """Whether this call is a step of a training, after which the weighting's state may be another."""
     return model is not None and weighting.training and torch.is_grad_enabled()
+
+
+def check_device(weighting: Weighting, term: Tensor) -> None:
+    """Refuse terms that are elsewhere than the weighting's state.
+
+    Raises:
+        RuntimeError: They are.
+    """
+    if not torch.compiler.is_compiling():
+        for state in chain(weighting.buffers(), weighting.parameters()):
+            if state.device != term.device:
+                raise RuntimeError(
+                    f"The terms are on {term.device}, but the state of {weighting} is on {state.device}: move the "
+                    "loss, guided.to(device), not the model alone."
+                )

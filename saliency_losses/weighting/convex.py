@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS
+from saliency_losses.weighting.base import WEIGHTINGS, check_device
 from saliency_losses.weighting.schedule import Schedule
 from saliency_losses.weighting.scheduled import Scheduled
 
@@ -19,7 +19,7 @@ class Convex(Scheduled):
 
     Args:
         alpha: Share of the task, in [0, 1].
-        schedule: The factor f of the saliency's share, by epoch; call :meth:`step` once per epoch. 1 by default. While
+        schedule: The factor f of the saliency's share, by epoch; call ``step()`` once per epoch. 1 by default. While
             it is 0 no map is computed.
 
     Raises:
@@ -50,6 +50,7 @@ class Convex(Scheduled):
         """See :meth:`Weighting.forward`."""
         if self.schedule is None:
             return self.alpha * task + (1.0 - self.alpha) * saliency
+        check_device(self, task)
         share = (1.0 - self.alpha) * self.factor
         return (1.0 - share) * task + share * saliency
 

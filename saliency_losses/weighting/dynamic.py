@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from saliency_losses.weighting.base import WEIGHTINGS, Weighting
@@ -13,6 +14,8 @@ __all__ = ["Dynamic", "dynamic_shares"]
 def dynamic_shares(task: Tensor, saliency: Tensor, eps: float = 1e-8) -> tuple[Tensor, Tensor]:
     r""":math:`\alpha = |L_{task}| / (|L_{task}| + |L_{saliency}| + \epsilon)` and, without cancellation, 1 - alpha."""
     task, rest = task.abs(), saliency.abs() + eps
+    size = torch.maximum(task, rest).detach()  # their sum may be too large, that of both divided by it is not
+    task, rest = task / size, rest / size
     return task / (task + rest), rest / (task + rest)
 
 

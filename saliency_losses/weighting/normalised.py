@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
+from saliency_losses.weighting.base import WEIGHTINGS, Weighting, check_device, learns
 from saliency_losses.weighting.statistics import levels
 
 __all__ = ["Normalised"]
@@ -42,7 +42,7 @@ class Normalised(Weighting):
         2023.
     """
 
-    totals: Tensor
+    means: Tensor
     counted: Tensor
 
     def __init__(self, *, batches: int = 100, weight: float = 1.0) -> None:
@@ -53,20 +53,22 @@ class Normalised(Weighting):
             raise ValueError(f"weight must be positive and finite, got {weight}.")
         self.batches = batches
         self.weight = weight
-        self.register_buffer("totals", torch.zeros(2))
+        self.register_buffer("means", torch.zeros(2))
         self.register_buffer("counted", torch.zeros((), dtype=torch.long))
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""
+        check_device(self, task)
         if learns(self, model):
-            found = levels(task, saliency, model, together=self.together).to(self.totals.dtype)
+            found = levels(task, saliency, model, together=self.together).to(self.means.dtype)
             counts = (self.counted < self.batches) & (found[1] > 0) & found.isfinite().all()
-            self.totals.add_(torch.where(counts, found, 0.0))
             self.counted.add_(counts)
+            self.means.add_(torch.where(counts, (found - self.means) / self.counted, 0.0))
         return task + self.weight * self.rate() * saliency
 
     def rate(self) -> Tensor:
         """r, at present."""
-        task, saliency = self.totals.unbind()
+        task, saliency = self.means.unbind()
         known = saliency > 0
-        return torch.where(known, task / torch.where(known, saliency, 1.0), 1.0)
+        rate = torch.where(known, task / torch.where(known, saliency, 1.0), 1.0)
+        return rate.clamp(max=torch.finfo(rate.dtype).max)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_losses.extractors.values import looks_at_values
-from saliency_losses.weighting.base import WEIGHTINGS, Weighting, learns
+from saliency_losses.weighting.base import WEIGHTINGS, Weighting, check_device, learns
 from saliency_losses.weighting.statistics import summed
 
 __all__ = ["Uncertainty"]
@@ -64,6 +64,7 @@ class Uncertainty(Weighting):
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""
+        check_device(self, task)
         for name, term in (("task", task), ("saliency", saliency)):
             if looks_at_values(term) and bool((term < 0).any()):
                 raise ValueError(
