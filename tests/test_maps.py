@@ -103,6 +103,7 @@ def test_counts_keep_multiplicity_and_give_the_published_nss():
     twice = torch.tensor([[1.0, 0.0], [0.6, 0.4], [2.0, 3.0]])
     assert maps.fixations_to_counts(twice, (4, 4))[0, 1] == 2
     assert maps.fixations_to_counts(twice, (4, 4), binary=True)[0, 1] == 1
+    assert maps.fixations_to_counts(twice, (4, 4), weights=torch.tensor([0.2, 7.0, 0.0])).sum() == 2
     # pysaliency, NSS of |sin| with fixations in row 0, column 1 and row 3, column 2
     model = torch.arange(16, dtype=DOUBLE).sin().abs().view(4, 4)
     counts = maps.fixations_to_counts(torch.tensor([[1, 0], [2, 3]], dtype=DOUBLE), (4, 4))
@@ -353,12 +354,16 @@ def test_a_tie_is_no_majority_and_a_third_is_a_third():
     two = torch.tensor([[[1.0]], [[0.0]]])
     assert maps.combine_annotators(two, "majority") == 0
     assert maps.combine_annotators(two, "share", at_least=0.5) == 1
-    assert maps.combine_annotators(torch.tensor([[[1.0]], [[0.0]], [[0.0]]]), "share", at_least=1 / 3) == 1
+    of_25 = (torch.arange(25) < 15).view(25, 1, 1)
+    assert maps.combine_annotators(of_25, "share", at_least=0.6) == 1
+    assert maps.combine_annotators(of_25, "share", at_least=0.61) == 0
 
 
-def test_union_of_signed_maps_ignores_who_is_missing():
+def test_signed_maps_ignore_who_is_missing():
     signed = torch.tensor([[[[-2.0]], [[9.0]]]])
-    assert maps.combine_annotators(signed, "union", present=torch.tensor([[True, False]])) == -2.0
+    present = torch.tensor([[True, False]])
+    assert maps.combine_annotators(signed, "union", present=present) == -2.0
+    assert maps.combine_annotators(signed, "majority", present=present, threshold=-1.0) == 0
 
 
 @pytest.mark.parametrize("how", ["iou", "correlation"])
@@ -715,6 +720,19 @@ def test_what_is_no_map(change):
 def test_tiny_maps(change):
     for value in (0.0, 1.0):
         assert change(torch.full((2, 1, 1), value)).isfinite().all()
+
+
+def test_autocast_costs_no_digits():
+    where, (drawn, present) = torch.rand(2, 5, 2) * 8, annotators()
+
+    def make():
+        agreement = maps.annotator_agreement(drawn.float(), "correlation", present=present)
+        return maps.fixations_to_map(where, (9, 9), sigma=1.0), maps.fixations_to_counts(where, (9, 9)), agreement
+
+    expected = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for one, other in zip(make(), expected, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_arrays_are_named():

@@ -92,4 +92,4 @@ def _inside(low: Tensor, high: Tensor, side: int, sigma: float) -> Tensor:
     if sigma == 0:
         return ((middle >= low) & (middle < high)).to(low.dtype)
     scale = sigma * math.sqrt(2.0)
-    return 0.5 * (torch.erf((middle - low) / scale) - torch.erf((middle - high) / scale)).clamp_min(0.0)
+    return 0.5 * (torch.erf((middle - low) / scale) - torch.erf((middle - high) / scale))
