@@ -5,9 +5,10 @@ import sys
 
 import saliency_losses as sl
 
-PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss create_divergence
-create_extractor diagnose divergences extractors list_divergences list_extractors list_layers maps
-preflight register_divergence register_extractor sweep_weights testing"""
+PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss Weighting
+create_divergence create_extractor create_weighting diagnose divergences extractors list_divergences list_extractors
+list_layers list_weightings maps preflight register_divergence register_extractor
+register_weighting sweep_weights testing weighting"""
 
 
 def test_public_names_are_these():

@@ -9,6 +9,11 @@ from saliency_losses.divergences.kl import KL, kullback_leibler
 from saliency_losses.divergences.mse import MSE, mean_squared_error
 from saliency_losses.divergences.normalizers import (
     L2,
+    MAX_ABS,
+    MINMAX,
+    RAW,
+    SOFTMAX,
+    SUM,
     MaxAbs,
     MinMax,
     Normalizer,
@@ -28,7 +33,12 @@ from saliency_losses.divergences.sum import Sum
 __all__ = [
     "KL",
     "L2",
+    "MAX_ABS",
+    "MINMAX",
     "MSE",
+    "RAW",
+    "SOFTMAX",
+    "SUM",
     "Correlation",
     "Divergence",
     "DivergenceDetails",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.divergences.evaluate import evaluate
+from saliency_losses.divergences.evaluate import evaluate, working_dtype
 from saliency_losses.divergences.normalize import Scope
 from saliency_losses.divergences.normalizers import NORMALIZERS, RAW, Normalizer
 from saliency_losses.divergences.pair import Pair
@@ -114,9 +114,9 @@ class Divergence(nn.Module, ABC):
         Raises:
             ValueError: Shapes do not fit, a map is empty or too small, or dtype is not floating point.
         """
-        parts = [part for _, part in self.terms()]
-        weights = model.new_tensor([[weight] for weight, _ in self.terms()], dtype=torch.float64)
-        return evaluate(parts, weights.expand(-1, len(model)), model, human, known)[0]
+        dtype = working_dtype(model, human)
+        weights = torch.stack([model.new_full((len(model),), weight, dtype=dtype) for weight, _ in self.terms()])
+        return evaluate([part for _, part in self.terms()], weights, model, human, known)[0]
 
     def values(self, pair: Pair) -> Tensor:
         """One value per pair of maps, (B,), from maps that may be shared with other divergences."""
