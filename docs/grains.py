@@ -1,4 +1,4 @@
-"""``python -m docs.grains`` draws ``images/grains.png``: what :mod:`saliency_losses.maps` makes of one recording of gaze."""
+"""``python -m docs.grains`` draws ``images/grains.png``: one recording of gaze as maps of every grain."""
 
 from pathlib import Path
 
@@ -37,11 +37,11 @@ def draw(path: Path) -> None:
     }
     figure = Figure(figsize=(9, 3.7), layout="constrained")
     for axes, (title, panel) in zip(figure.subplots(2, 4).flat, panels.items(), strict=True):
-        axes.imshow(panel, cmap="magma")
+        axes.imshow(panel.numpy(), cmap="magma")
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
     for keep, colour in ((weights > 0, "white"), (weights == 0, "tomato")):
-        figure.axes[0].scatter(*fixations[keep].T, s=6, c=colour)
+        figure.axes[0].scatter(*fixations[keep].T.numpy(), s=6, c=colour)
     figure.savefig(path, dpi=90)
 
 

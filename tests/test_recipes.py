@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from docs import grains
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -40,3 +42,8 @@ def test_what_people_have_becomes_maps():
     assert {tuple(one.shape) for one in small} == {(2, 24, 32)}
     assert all(bool(one.any()) for one in (*full, *small, *names["grains"].values(), names["agreement"]))
     assert names["weights"][0][0] == 0.0, "the stray fixation"
+
+
+def test_the_grains_are_drawn(tmp_path):
+    grains.draw(tmp_path / "grains.png")
+    assert 10_000 < (tmp_path / "grains.png").stat().st_size < 80_000
