@@ -75,6 +75,23 @@ def test_one_sample_a_list_and_a_padded_batch_agree():
         torch.testing.assert_close(batch, alone)
 
 
+def test_a_batch_of_no_samples():
+    assert maps.fixations_to_map(torch.zeros(0, 3, 2), (4, 5), sigma=1.0, weights=torch.zeros(0, 3)).shape == (0, 4, 5)
+    assert maps.boxes_to_map(torch.zeros(0, 4), (4, 5)).shape == (0, 4, 5)
+
+
+def test_padding_never_counts():
+    listed = [[(1, 1), (2, 1)], [(3, 3)]]
+    assert maps.fixations_to_counts(listed, (4, 4), weights=torch.ones(2, 2)).sum((1, 2)).tolist() == [2, 1]
+
+
+def test_the_most_precise_sample_decides_the_dtype():
+    mixed = [[], torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]], dtype=DOUBLE)]
+    assert maps.fixations_to_map(mixed, (4, 4), sigma=1.0).dtype == DOUBLE
+    assert maps.boxes_to_map([[], torch.tensor([[0, 0, 1, 1]]).double()], (4, 4)).dtype == DOUBLE
+    assert maps.fixations_to_map([torch.zeros(0, 2).double(), [[1, 2]]], (4, 4), sigma=1.0).dtype == torch.float32
+
+
 @pytest.mark.parametrize("nothing", [[[], []], torch.zeros(2, 0, 2), [torch.zeros(0, 2), torch.zeros(0, 2)]])
 def test_no_fixations_give_empty_maps(nothing):
     assert maps.fixations_to_map(nothing, (4, 5), sigma=1.0).shape == (2, 4, 5)
@@ -103,6 +120,7 @@ def test_counts_keep_multiplicity_and_give_the_published_nss():
     twice = torch.tensor([[1.0, 0.0], [0.6, 0.4], [2.0, 3.0]])
     assert maps.fixations_to_counts(twice, (4, 4))[0, 1] == 2
     assert maps.fixations_to_counts(twice, (4, 4), binary=True)[0, 1] == 1
+    assert maps.fixations_to_counts(twice, (4, 4), weights=torch.tensor([0.2, 7.0, 0.0])).sum() == 2
     # pysaliency, NSS of |sin| with fixations in row 0, column 1 and row 3, column 2
     model = torch.arange(16, dtype=DOUBLE).sin().abs().view(4, 4)
     counts = maps.fixations_to_counts(torch.tensor([[1, 0], [2, 3]], dtype=DOUBLE), (4, 4))
@@ -119,7 +137,10 @@ def test_a_degree_of_visual_angle():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: maps.fixations_to_map(torch.zeros(3, 4), (4, 5), sigma=1.0), r"Sample 0: .*\(N, 2\), got \(3, 4\)"),
+        (
+            lambda: maps.fixations_to_map(torch.zeros(3, 4), (4, 5), sigma=1.0),
+            r"fixations must have shape \(N, 2\), .*, got \(3, 4\)",
+        ),
         (lambda: maps.fixations_to_map(torch.zeros(2, 3, 4), (4, 5), sigma=1.0), r"\(B, N, 2\).*got \(2, 3, 4\)"),
         (lambda: maps.fixations_to_map([[1, 2], [3, 4]], (4, 5), sigma=1.0), r"Sample 0: fixations must have shape"),
         (lambda: maps.fixations_to_map([], (4, 5), sigma=1.0), "fixations is an empty list"),
@@ -134,12 +155,20 @@ def test_a_degree_of_visual_angle():
         ),
         (lambda: maps.fixations_to_counts([[[1, 2]]], (4, 5), weights=[[1], [2]]), "weights has 2 samples"),
         (
+            lambda: maps.fixations_to_counts([[[1, 2]]], (4, 5), weights=[1]),
+            r"Sample 0: weights must .*\(N,\), got \(\)",
+        ),
+        (
             lambda: maps.fixations_to_counts(torch.zeros(2, 3, 2), (4, 5), weights=torch.ones(2, 2)),
             r"weights must have shape \(2, 3\), got \(2, 2\)",
         ),
         (
             lambda: maps.fixations_to_counts([[[1, 2]], [[1, 1]]], (4, 5), weights=[[1], [-2.0]]),
-            "Sample 1, fixation 0: a weight must be finite and not negative, got -2",
+            "Sample 1: fixation 0 has the weight -2; weights are finite, not negative",
+        ),
+        (
+            lambda: maps.denoise_fixations(torch.zeros(3, 2), [1, math.nan, 1]),
+            "Sample 0: fixation 1 has the weight nan",
         ),
     ],
 )
@@ -247,7 +276,10 @@ def test_soft_edges_are_those_of_a_blurred_box():
         ),
         (lambda: maps.boxes_to_map(torch.tensor([[math.nan, 0, 2, 2]]), (4, 5)), "Sample 0: box 0"),
         (lambda: maps.boxes_to_map(torch.zeros(2, 5), (4, 5)), r"boxes must have shape .* got \(2, 5\)"),
-        (lambda: maps.boxes_to_map([[0, 0, 2, 2]], (4, 5)), r"Sample 0: boxes must have shape \(N, 4\), got \(4,\)"),
+        (
+            lambda: maps.boxes_to_map([[0, 0, 2, 2]], (4, 5)),
+            r"Sample 0: boxes must have shape \(N, 4\), got \(4,\)\. One sample alone is a tensor",
+        ),
         (lambda: maps.boxes_to_map([], (4, 5)), "boxes is an empty list"),
         (lambda: maps.boxes_to_map(torch.zeros(4), (4, 5), sigma=-1), "sigma must be zero or more pixels, got -1"),
         (lambda: maps.boxes_to_map(torch.zeros(4), (4, 5), outside="clip"), "outside must be 'error' or 'drop'"),
@@ -353,12 +385,16 @@ def test_a_tie_is_no_majority_and_a_third_is_a_third():
     two = torch.tensor([[[1.0]], [[0.0]]])
     assert maps.combine_annotators(two, "majority") == 0
     assert maps.combine_annotators(two, "share", at_least=0.5) == 1
-    assert maps.combine_annotators(torch.tensor([[[1.0]], [[0.0]], [[0.0]]]), "share", at_least=1 / 3) == 1
+    of_25 = (torch.arange(25) < 15).view(25, 1, 1)
+    assert maps.combine_annotators(of_25, "share", at_least=0.6) == 1
+    assert maps.combine_annotators(of_25, "share", at_least=0.61) == 0
 
 
-def test_union_of_signed_maps_ignores_who_is_missing():
+def test_signed_maps_ignore_who_is_missing():
     signed = torch.tensor([[[[-2.0]], [[9.0]]]])
-    assert maps.combine_annotators(signed, "union", present=torch.tensor([[True, False]])) == -2.0
+    present = torch.tensor([[True, False]])
+    assert maps.combine_annotators(signed, "union", present=present) == -2.0
+    assert maps.combine_annotators(signed, "majority", present=present, threshold=-1.0) == 0
 
 
 @pytest.mark.parametrize("how", ["iou", "correlation"])
@@ -715,6 +751,19 @@ def test_what_is_no_map(change):
 def test_tiny_maps(change):
     for value in (0.0, 1.0):
         assert change(torch.full((2, 1, 1), value)).isfinite().all()
+
+
+def test_autocast_costs_no_digits():
+    where, (drawn, present) = torch.rand(2, 5, 2) * 8, annotators()
+
+    def make():
+        agreement = maps.annotator_agreement(drawn.float(), "correlation", present=present)
+        return maps.fixations_to_map(where, (9, 9), sigma=1.0), maps.fixations_to_counts(where, (9, 9)), agreement
+
+    expected = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for one, other in zip(make(), expected, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_arrays_are_named():

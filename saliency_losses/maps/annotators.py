@@ -53,8 +53,8 @@ def combine_annotators(
     if how == "mean":
         return maps.sum(-3) / count.clamp_min(1)
     if how == "union":
-        lowest = torch.where(here, maps, float("-inf")).amax(-3)
-        return torch.where(count > 0, lowest, 0.0)
+        largest = torch.where(here, maps, float("-inf")).amax(-3)
+        return torch.where(count > 0, largest, 0.0)
     marks = ((maps > threshold) & here).sum(-3).to(maps.dtype)
     enough = marks > 0.5 * count if how == "majority" else marks >= at_least * count - 1e-5
     return (enough & (marks > 0)).to(maps.dtype)

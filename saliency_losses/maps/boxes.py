@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from saliency_losses.maps.points import Outside
-from saliency_losses.maps.reading import as_float, check_size, first_of, has_values
+from saliency_losses.maps.reading import as_float, check_size, first_of, has_values, read_samples
 
 __all__ = ["boxes_to_map"]
 
@@ -73,16 +73,7 @@ def _read(boxes: Tensor | Sequence[Any]) -> Tensor:
                 f"boxes must have shape (4,), (B, 4), (B, N, 4), or be B of (N_i, 4), got {tuple(boxes.shape)}."
             )
         return as_float(boxes if boxes.ndim == 3 else boxes.unsqueeze(1))
-    listed = []
-    for index, one in enumerate(boxes):
-        sample = as_float(torch.as_tensor(one))
-        sample = sample.reshape(0, 4) if sample.numel() == 0 else sample
-        if sample.ndim != 2 or sample.shape[1] != 4:
-            raise ValueError(f"Sample {index}: boxes must have shape (N, 4), got {tuple(sample.shape)}.")
-        listed.append(sample)
-    if not listed:
-        raise ValueError("boxes is an empty list: a batch has at least one sample, which may have no box.")
-    return pad_sequence(listed, batch_first=True)
+    return pad_sequence(read_samples(boxes, "boxes", (4,)), batch_first=True)
 
 
 def _inside(low: Tensor, high: Tensor, side: int, sigma: float) -> Tensor:
@@ -92,4 +83,4 @@ def _inside(low: Tensor, high: Tensor, side: int, sigma: float) -> Tensor:
     if sigma == 0:
         return ((middle >= low) & (middle < high)).to(low.dtype)
     scale = sigma * math.sqrt(2.0)
-    return 0.5 * (torch.erf((middle - low) / scale) - torch.erf((middle - high) / scale)).clamp_min(0.0)
+    return 0.5 * (torch.erf((middle - low) / scale) - torch.erf((middle - high) / scale))

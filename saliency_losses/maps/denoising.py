@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_losses.maps.points import PerSample, read_points
+from saliency_losses.maps.points import PerSample, check_weights, read_points
 
 __all__ = ["denoise_fixations"]
 
@@ -59,6 +59,7 @@ def denoise_fixations(
             "denoise_fixations needs scikit-learn: pip install 'saliency-losses[examples]'."
         ) from error
     points = read_points(fixations, weights)
+    check_weights(points.weight)
     kept = torch.zeros_like(points.weight)
     positions = torch.stack([points.x, points.y], dim=2)
     for index, (xy, weight) in enumerate(zip(positions.cpu(), points.weight.cpu(), strict=True)):

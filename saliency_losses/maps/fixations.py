@@ -35,7 +35,7 @@ def fixations_to_map(
         weights: Durations, in the form of the fixations: (N,), (B, N), or B of (N_i,); zero where a tensor is padded.
         subpixel: Whether Gaussians are centred where the fixations are, or on their pixels.
         outside: ``"error"`` for fixations that are not on the map, or ``"drop"`` to leave them out, those with NaN
-            coordinates included, without waiting for the device.
+            coordinates or weights included, without waiting for the device.
 
     Returns:
         (B, H, W), or (H, W) for one sample.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from saliency_losses.maps.reading import as_float, first_of, has_values
+from saliency_losses.maps.reading import as_float, first_of, has_values, read_samples
 
-__all__ = ["Outside", "PerSample", "Points", "read_points", "weights_inside"]
+__all__ = ["Outside", "PerSample", "Points", "check_weights", "read_points", "weights_inside"]
 
 PerSample: TypeAlias = Tensor | Sequence[Any]
 Outside: TypeAlias = Literal["error", "drop"]
@@ -46,58 +46,51 @@ def read_points(points: PerSample, weights: PerSample | None) -> Points:
         ValueError: A shape that does not fit; the message names the sample.
     """
     single = isinstance(points, Tensor) and points.ndim == 2
-    samples = [points] if single else points
-    if isinstance(samples, Tensor):
-        if samples.ndim != 3 or samples.shape[2] != 2:
+    if isinstance(points, Tensor):
+        if points.ndim not in (2, 3) or points.shape[-1] != 2:
             raise ValueError(
-                f"fixations must have shape (N, 2), (B, N, 2), or be B of (N_i, 2), got {tuple(samples.shape)}."
+                f"fixations must have shape (N, 2), (B, N, 2), or be B of (N_i, 2), got {tuple(points.shape)}."
             )
-        xy = as_float(samples)
-        real = torch.ones_like(xy[..., 0])
+        xy = as_float(points.unsqueeze(0) if single else points)
+        counts = [xy.shape[1]] * len(xy)
     else:
-        listed = [_sample(one, index, 2) for index, one in enumerate(samples)]
-        if not listed:
-            raise ValueError("fixations is an empty list: a batch has at least one sample, which may be empty.")
+        listed = read_samples(points, "fixations", (2,))
         xy = pad_sequence(listed, batch_first=True)
-        real = pad_sequence([torch.ones_like(one[:, 0]) for one in listed], batch_first=True)
-    return Points(xy[..., 0], xy[..., 1], real if weights is None else _weights(weights, samples, real, single), single)
+        counts = [len(one) for one in listed]
+    real = (torch.arange(xy.shape[1]) < torch.tensor(counts).unsqueeze(1)).to(xy.device)
+    weight = real.to(xy)
+    if weights is not None:
+        given = _weights([weights] if single else weights, counts, xy.shape[1])
+        weight = torch.where(real, given.to(xy), 0.0)
+    return Points(xy[..., 0], xy[..., 1], weight, single)
 
 
-def _weights(weights: PerSample, samples: PerSample, real: Tensor, single: bool) -> Tensor:
-    given = [weights] if single else weights
+def _weights(given: PerSample, counts: list[int], most: int) -> Tensor:
+    """(B, N) for samples with ``counts`` fixations, N at ``most``."""
     if isinstance(given, Tensor):
-        if given.shape != real.shape:
-            raise ValueError(f"weights must have shape {tuple(real.shape)}, got {tuple(given.shape)}.")
-        weight = given.to(real)
-    else:
-        if len(given) != len(samples):
-            raise ValueError(f"weights has {len(given)} samples, fixations has {len(samples)}.")
-        listed = [_sample(one, index, None) for index, one in enumerate(given)]
-        for index, one in enumerate(listed):
-            count = int(real[index].shape[0]) if isinstance(samples, Tensor) else len(samples[index])
-            if len(one) != count:
-                raise ValueError(f"Sample {index} has {count} fixations but {len(one)} weights.")
-        weight = pad_sequence(listed, batch_first=True).to(real)
-    at = first_of(~(weight.isfinite() & (weight >= 0))) if has_values(weight) and weight.device.type == "cpu" else None
+        if tuple(given.shape) != (len(counts), most):
+            raise ValueError(f"weights must have shape {(len(counts), most)}, got {tuple(given.shape)}.")
+        return given
+    if len(given) != len(counts):
+        raise ValueError(f"weights has {len(given)} samples, fixations has {len(counts)}.")
+    listed = read_samples(given, "weights", ())
+    for index, (one, count) in enumerate(zip(listed, counts, strict=True)):
+        if len(one) != count:
+            raise ValueError(f"Sample {index} has {count} fixations but {len(one)} weights.")
+    return pad_sequence(listed, batch_first=True)
+
+
+def check_weights(weight: Tensor) -> None:
+    """Raise for weights that are no durations. Waits for the device.
+
+    Raises:
+        ValueError: A weight is negative or not finite; the message names the sample.
+    """
+    at = first_of(~(weight.isfinite() & (weight >= 0))) if has_values(weight) else None
     if at is not None:
         raise ValueError(
-            f"Sample {at[0]}, fixation {at[1]}: a weight must be finite and not negative, got {float(weight[at]):g}."
+            f"Sample {at[0]}: fixation {at[1]} has the weight {float(weight[at]):g}; weights are finite, not negative."
         )
-    return weight
-
-
-def _sample(values: Any, index: int, columns: int | None) -> Tensor:
-    tensor = as_float(torch.as_tensor(values))
-    if columns is not None and tensor.numel() == 0:
-        return tensor.reshape(0, columns)
-    shape = "(N,)" if columns is None else f"(N, {columns})"
-    if tensor.ndim != (1 if columns is None else 2) or (columns is not None and tensor.shape[1] != columns):
-        what = "weights" if columns is None else "fixations"
-        raise ValueError(
-            f"Sample {index}: {what} must have shape {shape}, got {tuple(tensor.shape)}. One sample alone is a tensor "
-            "(N, 2), several are a list."
-        )
-    return tensor
 
 
 def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> Tensor:
@@ -106,11 +99,12 @@ def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> T
     Args:
         points: The points.
         size: (height, width) of the map.
-        outside: ``"error"`` to raise, which waits for the device; ``"drop"`` to leave out what has no place, NaN
-            coordinates included.
+        outside: ``"error"`` to raise, which waits for the device; ``"drop"`` to leave out what has no place or no
+            positive weight, NaN included.
 
     Raises:
-        ValueError: A point outside the map, or without finite coordinates; the message names it. Or an unknown option.
+        ValueError: A point outside the map, without finite coordinates or with a weight that is none; the message
+            names it. Or an unknown option.
     """
     if outside not in ("error", "drop"):
         raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
@@ -118,6 +112,8 @@ def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> T
     x, y, weight, _ = points
     inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
     used = (weight > 0) & weight.isfinite()
+    if outside == "error":
+        check_weights(weight)
     at = first_of(used & ~inside) if outside == "error" and has_values(x) else None
     if at is not None:
         raise ValueError(

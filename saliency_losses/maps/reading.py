@@ -1,11 +1,22 @@
 """What is common to every function on maps: which tensors are maps, in which dtype, and how errors name them."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["as_batch", "as_float", "check_size", "first_of", "full_precision", "has_values", "read_maps"]
+__all__ = [
+    "as_batch",
+    "as_float",
+    "check_size",
+    "first_of",
+    "full_precision",
+    "has_values",
+    "read_maps",
+    "read_samples",
+]
 
 
 _FORMS = {1: "(N,) or (B, N)", 2: "(H, W) or (B, H, W)", 3: "(D, H, W) or (B, D, H, W)"}
@@ -39,6 +50,32 @@ def read_maps(maps: Tensor, name: str, rank: int = 2) -> Tensor:
             "mask_to_map(mask, labels=...)."
         )
     return as_float(maps)
+
+
+def read_samples(samples: Sequence[Any], name: str, own: tuple[int, ...]) -> list[Tensor]:
+    r"""B of (N_i, \*own) as float tensors of one dtype on one device; samples without anything may have any shape.
+
+    Raises:
+        ValueError: No sample at all, or a shape that does not fit; the message names the sample.
+
+    Example:
+        >>> [tuple(one.shape) for one in read_samples([[(1, 2), (3, 4)], []], "fixations", (2,))]
+        [(2, 2), (0, 2)]
+    """
+    listed = [as_float(torch.as_tensor(one)) for one in samples]
+    if not listed:
+        raise ValueError(f"{name} is an empty list: a batch has at least one sample, which may be empty.")
+    listed = [one if one.numel() else one.new_zeros(0, *own) for one in listed]
+    form = f"(N, {own[0]})" if own else "(N,)"
+    for index, one in enumerate(listed):
+        if one.ndim != 1 + len(own) or tuple(one.shape[1:]) != own:
+            raise ValueError(
+                f"Sample {index}: {name} must have shape {form}, got {tuple(one.shape)}. One sample alone is a tensor, "
+                "several are a list."
+            )
+    device = next((one.device for one in listed if len(one)), listed[0].device)
+    dtype = torch.float64 if any(len(one) and one.dtype == torch.float64 for one in listed) else torch.float32
+    return [one.to(device=device, dtype=dtype) for one in listed]
 
 
 def as_float(values: Tensor) -> Tensor:

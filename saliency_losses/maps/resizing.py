@@ -54,7 +54,7 @@ def resize(
     maps = read_maps(maps, "maps", rank)
     lead, own = maps.shape[:-rank], maps.shape[-rank:]
     flat = maps.reshape(lead.numel(), *own)
-    resized = to_size(flat, tuple(size), how) if len(flat) else flat.new_zeros(0, *size)
+    resized = to_size(flat, tuple(size), how)
     if keep is not None:
         before, after = flat.abs().flatten(1).sum(1), resized.abs().flatten(1).sum(1)
         factor = torch.where(after > 0, before / torch.where(after > 0, after, 1.0), 0.0)
