@@ -54,7 +54,6 @@ def test_what_people_have_becomes_maps():
     assert names["weights"][0][0] == 0.0, "the stray fixation"
 
 
-<<<<<<< HEAD
 def test_the_page_on_divergences_runs(tmp_path):
     """In a process of its own, since it registers one."""
     script = tmp_path / "page.py"
@@ -62,8 +61,8 @@ def test_the_page_on_divergences_runs(tmp_path):
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=DOCS.parent, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("0.7 * KL() + 0.3 * SSIM() + 0.1 * Entropy()\n{'kl': tensor(")
-=======
+
+
 def test_the_grains_are_drawn(tmp_path):
     grains.draw(tmp_path / "grains.png")
     assert 10_000 < (tmp_path / "grains.png").stat().st_size < 80_000
->>>>>>> adffd7fa7e34667ee5b313eebbe5d82cc38d4a53
