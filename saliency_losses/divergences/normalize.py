@@ -51,7 +51,7 @@ def minmax(
                 [0.0000, 0.0000, 0.0000]])
     """
     size = _size(x, known, scope)
-    x = x / size
+    x = none(x / size, known)
     low = _extreme(x, known, scope, torch.amin, float("inf"))
     high = _extreme(x, known, scope, torch.amax, float("-inf"))
     if detach:
