@@ -91,6 +91,8 @@ def test_passes(divergence):
 
 
 class Holds(Divergence):
+    """Holds a statistic and does not declare it."""
+
     def compare(self, model, human, known):
         return masked_mean((model - model.detach().amax(1, keepdim=True) - human).square(), known)
 
