@@ -1,10 +1,11 @@
 """Bringing maps to a common scale: pure functions on flattened maps (B, N).
 
 Whether a map is flat is judged relative to its own size, so that scaling a map changes nothing: a map whose values
-differ by less than ``eps`` times its largest magnitude is flat. Flat and empty maps have defined, finite results and a
-zero gradient, since they are divided by infinity; each function says which. A map that holds NaN or infinities is not
-flat: NaN comes out. ``known`` (B, N) weighs the cells; cells with weight zero take no part and come out as zero.
-``floor`` is added to what is divided by, as some published code does; the result then depends on the map's scale.
+differ by less than ``eps`` times its largest magnitude is flat. One whose magnitudes are below the smallest normal
+number is empty. Flat and empty maps have defined, finite results and a zero gradient, since they are divided by
+infinity; each function says which. A map that holds NaN or infinities is not flat: NaN comes out. ``known`` (B, N)
+weighs the cells; cells with weight zero take no part and come out as zero. ``floor`` is added to what is divided by,
+as some published code does; the result then depends on the map's scale.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["FLAT", "Scope", "l2", "log_softmax", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
+__all__ = ["FLAT", "Scope", "l2", "log_softmax", "magnitude", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
 
 Scope = Literal["sample", "batch"]
 
@@ -49,8 +50,8 @@ def minmax(
         tensor([[0.0000, 0.2500, 1.0000],
                 [0.0000, 0.0000, 0.0000]])
     """
-    size = _size(x, known, scope)
-    x = x / size
+    size = magnitude(x, known, scope)
+    x = none(x / size, known)
     low, high = _extremes(x.detach() if detach else x, known, scope)
     span = high - low
     return none((x - low) / torch.where(span <= eps, torch.inf, span + floor / size), known)
@@ -71,10 +72,10 @@ def max_abs(
         tensor([[ 0.2500, -1.0000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     largest = _reduce(torch.amax, (x.detach() if detach else x).abs(), scope)
-    return x / torch.where(largest == 0, torch.inf, largest + floor / size)
+    return x / torch.where(largest <= FLAT, torch.inf, largest + floor / size)
 
 
 def l2(
@@ -92,7 +93,7 @@ def l2(
         tensor([[ 0.6000, -0.8000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     squares = x.square() if known is None else x.square() * known
     total = _reduce(torch.sum, squares, scope)
@@ -112,7 +113,7 @@ def sum_to_one(
         tensor([[0.2500, 0.7500],
                 [0.5000, 0.5000]])
     """
-    size = _size(x, known, "sample")
+    size = magnitude(x, known, "sample")
     x = x / size
     low, high = _extremes(x.detach() if detach else x, known, "sample")
     shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
@@ -141,7 +142,7 @@ def standardize(
         tensor([[-1.,  1.],
                 [ 0.,  0.]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     count = torch.full_like(size, x.numel() / size.numel()) if known is None else _reduce(torch.sum, known, scope)
     count = torch.where(count > 0, count, 1.0)
@@ -187,7 +188,16 @@ def _extremes(x: Tensor, known: Tensor | None, scope: Scope) -> tuple[Tensor, Te
     return torch.where(nothing, 0.0, low), torch.where(nothing, 0.0, high)
 
 
-def _size(x: Tensor, known: Tensor | None, scope: Scope) -> Tensor:
-    """The largest magnitude, a constant, so that nothing after overflows or vanishes; its reciprocal is finite."""
+def magnitude(x: Tensor, known: Tensor | None = None, scope: Scope = "sample") -> Tensor:
+    """The largest magnitude, a constant, (B, 1) or (1, 1), to divide by; 1 for an empty map.
+
+    What is divided by it neither overflows nor vanishes when squared and summed.
+
+    Example:
+        >>> magnitude(torch.tensor([[1.0, -4.0], [0.0, 0.0]]))
+        tensor([[4.],
+                [1.]])
+    """
     low, high = _extremes(x.detach(), known, scope)
-    return torch.maximum(low.abs(), high.abs()).clamp_min(torch.finfo(x.dtype).tiny)
+    size = torch.maximum(low.abs(), high.abs())
+    return torch.where(size < torch.finfo(x.dtype).tiny, 1.0, size)

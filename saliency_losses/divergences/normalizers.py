@@ -120,17 +120,19 @@ class MaxAbs(Normalizer):
     r""":math:`x / \max |x|`; an all-zero map stays zero.
 
     Attributes:
-        positive: Take negative values as zero first.
+        positive: Whether negative values count as zero: :math:`x^+ / \max x^+`.
 
     Example:
         >>> MaxAbs()(torch.tensor([[1.0, -4.0]]))
         tensor([[ 0.2500, -1.0000]])
+        >>> MaxAbs(positive=True)(torch.tensor([[1.0, 2.0, -4.0]]))
+        tensor([[0.5000, 1.0000, 0.0000]])
     """
 
-    positive: bool = False
     scope: Scope = "sample"
     floor: float = 0.0
     detach: bool = False
+    positive: bool = False
 
     def __call__(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """See :class:`Normalizer`."""
