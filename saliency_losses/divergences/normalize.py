@@ -144,8 +144,7 @@ def standardize(
     """
     size = magnitude(x, known, scope)
     x = none(x / size, known)
-    weight = torch.ones_like(x[:, :1]).expand_as(x) if known is None else known
-    count = _reduce(torch.sum, weight, scope)
+    count = torch.full_like(size, x.numel() / size.numel()) if known is None else _reduce(torch.sum, known, scope)
     count = torch.where(count > 0, count, 1.0)
     mean = _reduce(torch.sum, x if known is None else x * known, scope) / count
     centred = none(x - (mean.detach() if detach else mean), known)
