@@ -206,6 +206,12 @@ def test_energy_of_a_map_without_positive_values_is_one_without_gradient(model):
     assert not torch.autograd.grad(value.sum(), leaf)[0].any()
 
 
+def test_faint_maps_are_not_empty_and_fainter_ones_are():
+    raw = Dice(normalize="none", human_normalize="none")
+    for size, value in ((1e-5, 1.0), (1e-7, 0.0)):
+        assert float(raw(torch.tensor([[size, 0.0]]), torch.tensor([[0.0, size]]))) == value
+
+
 def test_dice_with_plain_denominators():
     m, h = ((x - x.amin((1, 2), True)) / (x.amax((1, 2), True) - x.amin((1, 2), True)) for x in (MODEL, HUMAN))
     expected = 1.0 - 2.0 * (m * h).sum((1, 2)) / (m + h).sum((1, 2))

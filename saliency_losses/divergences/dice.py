@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_sum
+from saliency_losses.divergences.normalize import FLAT
 from saliency_losses.divergences.normalizers import MINMAX, RAW, Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
 from saliency_losses.sizing import Sizing
@@ -20,10 +21,11 @@ def dice_loss(model: Tensor, human: Tensor, known: Tensor | None = None, *, squa
         >>> dice_loss(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]])).round(decimals=4)
         tensor([0.3333])
     """
-    size = masked_sum(model.square() if squared else model, known) + masked_sum(
-        human.square() if squared else human, known
-    )
-    return one_minus_share(2.0 * masked_sum(model * human, known), size)
+    common = masked_sum(model * human, known)
+    if squared:
+        model, human = model.square(), human.square()
+    whole = masked_sum(model, known) + masked_sum(human, known)
+    return one_minus_share(2.0 * common, whole, eps=FLAT**2 if squared else FLAT)
 
 
 @DIVERGENCES.register("dice")
