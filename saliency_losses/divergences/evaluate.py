@@ -1,6 +1,8 @@
 """The values of one or several divergences on a batch of map pairs, and their gradient, in bounded memory."""
 
+import functools
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.pair import Pair
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "working_dtype"]
 
 _CHUNK = 2**18  # numbers of one map batch that are worked on at once: what fits into a core's cache
 
@@ -16,6 +18,8 @@ _CHUNK = 2**18  # numbers of one map batch that are worked on at once: what fits
 class _Part(Protocol):
     @property
     def scope(self) -> str: ...
+
+    def parameters(self) -> Iterator[Tensor]: ...
 
     def values(self, pair: Pair) -> Tensor: ...
 
@@ -44,14 +48,12 @@ def evaluate(
         RuntimeError: No part depends on the model's map.
     """
     _check(parts, model, human, known)
-    dtype = torch.promote_types(
-        torch.promote_types(model.dtype, torch.float32), model.dtype if human is None else human.dtype
-    )
-    weights = weights.to(dtype)
+    weights = weights.to(working_dtype(model, human))
     with torch.autocast(model.device.type, enabled=False):
         rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
-        if rows < len(model) and _by_rows(parts, model, human):
-            total, values = _Rows.apply(model, human, known, weights, parts, rows)
+        if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, model, human, known):
+            needed = model.requires_grad and torch.is_grad_enabled()
+            total, values = _Rows.apply(model, human, known, weights, parts, needed, rows)
         else:
             total, values = _weigh(parts, weights, model, human, known)
     if model.requires_grad and torch.is_grad_enabled() and not total.requires_grad:
@@ -60,6 +62,12 @@ def evaluate(
             "compare must not detach it or leave PyTorch."
         )
     return total, values.detach()
+
+
+def working_dtype(model: Tensor, human: Tensor | None) -> torch.dtype:
+    """float64 where a map is, else float32."""
+    dtypes = [torch.float32, model.dtype, *([] if human is None else [human.dtype])]
+    return functools.reduce(torch.promote_types, dtypes)
 
 
 def _weigh(
@@ -78,12 +86,12 @@ def _one_per_map(part: _Part, pair: Pair, count: int) -> Tensor:
     return values
 
 
-def _by_rows(parts: Sequence[_Part], model: Tensor, human: Tensor | None) -> bool:
+def _by_rows(parts: Sequence[_Part], model: Tensor, human: Tensor | None, known: Tensor | None) -> bool:
+    others = chain((human, known), *(part.parameters() for part in parts))
     return (
         model.device.type == "cpu"
         and all(part.scope == "sample" for part in parts)
-        and not (human is not None and human.requires_grad)
-        and not torch.compiler.is_compiling()
+        and not any(tensor is not None and tensor.requires_grad for tensor in others)
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
     )
@@ -98,13 +106,13 @@ class _Rows(torch.autograd.Function):
         known: Tensor | None,
         weights: Tensor,
         parts: Sequence[_Part],
+        needed: bool,
         rows: int,
     ) -> tuple[Tensor, Tensor]:
-        needed = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(model) if needed else None
+        gradient = torch.empty_like(model, dtype=weights.dtype) if needed else None
         totals, values = [], []
         for some in _slices(len(model), rows):
-            leaf = model[some].detach().requires_grad_(needed)
+            leaf = model[some].detach().to(weights.dtype).requires_grad_(needed)
             with torch.set_grad_enabled(needed):
                 cut = (None if tensor is None else tensor[some] for tensor in (human, known))
                 total, value = _weigh(parts, weights[:, some], leaf, *cut)
@@ -122,11 +130,12 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         model, human, known, weights, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():
-            total, _ = _weigh(ctx.parts, weights, model, human, known)
-            (result,) = torch.autograd.grad(total, model, grad, create_graph=True, materialize_grads=True)
+            with torch.autocast(model.device.type, enabled=False):
+                total, _ = _weigh(ctx.parts, weights, model, human, known)
+                (result,) = torch.autograd.grad(total, model, grad, create_graph=True, materialize_grads=True)
         else:
-            result = gradient * grad.view(-1, *[1] * (model.ndim - 1)).to(gradient.dtype)
-        return result, None, None, None, None, None
+            result = (gradient * grad.view(-1, *[1] * (model.ndim - 1))).to(model.dtype)
+        return result, None, None, None, None, None, None
 
 
 def _slices(count: int, rows: int) -> Iterator[slice]:
