@@ -54,7 +54,7 @@ def _js(model: Tensor, human: Tensor) -> Tensor:
 
 
 def _bce(model: Tensor, human: Tensor) -> Tensor:
-    shrunk = 1e-6 + (1 - 2e-6) * _unit(model)
+    shrunk = 0.01 + 0.98 * _unit(model)
     return F.binary_cross_entropy(shrunk, _unit(human), reduction="none").mean(1)
 
 
