@@ -22,6 +22,7 @@ def one_hot(size, *index):
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divergence", [Sinkhorn(p=1.0), Sinkhorn(blur=0.07)], ids=repr)
 def test_contract_with_options(divergence):
     check_divergence(divergence)
