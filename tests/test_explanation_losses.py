@@ -20,6 +20,7 @@ from saliency_losses.divergences import (
     Ranking,
     Robust,
     SoftIoU,
+    absolute_saliency,
     best_threshold,
     imputed,
     ranking_hinge,
@@ -80,6 +81,17 @@ def test_batch_of_one_at_every_size(name, size):
             assert value.shape == (1,)
             assert value.isfinite().all()
             assert grad.isfinite().all()
+
+
+@each
+def test_map_without_a_known_cell_costs_nothing_and_gets_no_gradient(name):
+    leaf, known = MODEL.clone().requires_grad_(), torch.ones_like(MODEL)
+    known[1] = 0.0
+    value = sl.create_divergence(name)(leaf, MASK, known)
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    assert float(value[1].detach()) == 0.0
+    assert grad[[0, 2]].isfinite().all()
+    assert not grad[1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -234,6 +246,10 @@ def test_masked_l1_never_here_looks_at_the_mask():
     torch.testing.assert_close(MaskedL1(human="never_here")(MODEL, MASK), (MODEL * MASK).abs().mean((1, 2)))
     assert not MaskedL1(human="never_here").empty_is_suspicious
     assert MaskedL1(human_normalize="none").reads == "mask"
+
+
+def test_absolute_saliency_of_nothing_known_is_zero():
+    assert float(absolute_saliency(torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))) == 0.0
 
 
 def test_masked_l1_averages_where_the_sum_would_overflow():
