@@ -43,7 +43,7 @@ def huber(model, human):
 @oracle("bce")
 def bce(model, human):
     cells = zip(minmax(model).ravel(), minmax(human).ravel(), strict=True)
-    losses = [-h * np.log(1e-6 + (1 - 2e-6) * m) - (1 - h) * np.log(1e-6 + (1 - 2e-6) * (1 - m)) for m, h in cells]
+    losses = [-h * np.log(0.01 + 0.98 * m) - (1 - h) * np.log(0.01 + 0.98 * (1 - m)) for m, h in cells]
     return float(np.mean(losses))
 
 

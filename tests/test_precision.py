@@ -13,7 +13,12 @@ pairs = pytest.mark.parametrize(
 )
 
 
-@pairs
+# Divergences whose gradient has no jumps and no poles: rounding the map moves it little.
+SMOOTH = ("mse", "kl", "correlation", "right_reasons", "huber", "js")
+
+
+@pytest.mark.parametrize("name", sl.list_extractors())
+@pytest.mark.parametrize("divergence", SMOOTH)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_with_gradient_scaling(name, divergence, dtype):
     images, labels, human = batch()

@@ -158,6 +158,17 @@ def test_losses_by_sample_have_the_loss_as_their_mean(name, known):
         torch.testing.assert_close(each.mean(), mean)
 
 
+@pytest.mark.parametrize("name", ["balanced", "normalised"])
+def test_statistics_by_sample_are_those_of_the_samples_with_a_map(name):
+    images, labels, human = batch()
+    net, states = plain_net(), []
+    for reduction in ("mean", "none"):
+        guided = guided_by(MAKE[name](), net, reduction=reduction)
+        guided(images, labels, human, annotated=torch.tensor([True, False, False, True]))
+        states.append(guided.weighting.state_dict())
+    torch.testing.assert_close(*states)
+
+
 @every
 def test_evaluation_changes_nothing_and_uses_what_was_learned(name):
     guided = guided_by(MAKE[name]())
@@ -485,15 +496,15 @@ def test_absent_maps_do_not_move_the_sigmas():
 
 
 def test_sigmas_that_no_optimizer_holds_are_told_once():
-    data = batch()
     for held in (True, False):
-        guided = guided_by("uncertainty", nn.Sequential(*plain_net()), extractor="cam")
-        optimizer = torch.optim.SGD(guided.parameters() if held else guided.model.parameters(), lr=0.0)
+        net, weighting = nn.Linear(1, 2), Uncertainty()
+        optimizer = torch.optim.SGD([*net.parameters(), *weighting.parameters()] if held else net.parameters(), lr=0.0)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             for _ in range(205):
+                loss = weighting(*net(torch.ones(1)).square(), net)
                 optimizer.zero_grad()
-                guided(*data).loss.backward()
+                loss.backward()
                 optimizer.step()
         assert [str(one.message) for one in told if "sigmas" in str(one.message)] == ([] if held else [SIGMAS])
 

@@ -80,6 +80,11 @@ class Divergence(nn.Module, ABC):
         return "batch" if self.normalize.per_batch or self.human_normalize.per_batch else "sample"
 
     @property
+    def holds_statistics(self) -> bool:
+        """Whether statistics of the model's map count as constants: its gradient is then not the value's derivative."""
+        return bool(getattr(self.normalize, "detach", False) or getattr(self, "detach", False))
+
+    @property
     def human_range(self) -> tuple[float, float]:
         """Smallest and largest value that human maps may take."""
         high = 1.0 if self.reads in ("mask", "signed") else math.inf

@@ -14,7 +14,7 @@ __all__ = ["BCE", "mean_binary_cross_entropy"]
 
 
 def mean_binary_cross_entropy(
-    model: Tensor, human: Tensor, known: Tensor | None = None, *, eps: float = 1e-6
+    model: Tensor, human: Tensor, known: Tensor | None = None, *, eps: float = 0.01
 ) -> Tensor:
     r""":math:`-\frac{1}{N} \sum_i h_i \log p_i + (1 - h_i) \log(1 - p_i)` for each row of two (B, N) tensors in [0, 1].
 
@@ -26,7 +26,7 @@ def mean_binary_cross_entropy(
 
     Example:
         >>> mean_binary_cross_entropy(torch.tensor([[0.5, 1.0]]), torch.tensor([[1.0, 1.0]]))
-        tensor([0.3466])
+        tensor([0.3516])
     """
     model = model.clamp(0.0, 1.0)
     present, absent = (((1.0 - 2.0 * eps) * share + eps).log() for share in (model, 1.0 - model))
@@ -47,8 +47,8 @@ class BCE(Divergence):
     Args:
         form: ``"probabilities"``, or ``"logits"``, where p is the sigmoid of the model's map; by default of the map as
             it is.
-        eps: How far probabilities stay from 0 and 1: no gradient exceeds :math:`1 / \epsilon`, and a cell that is wrong
-            by 1 still gets one.
+        eps: How far probabilities stay from 0 and 1, which bounds a cell's gradient by :math:`1 / (\epsilon N)`. A map
+            scaled from 0 to 1 has a cell at either end, and these two drown all others where it is very small.
         normalize: Of the model's map: a normaliser, or its name. What then lies outside [0, 1] is clamped, except under
             ``"logits"``.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
@@ -59,7 +59,7 @@ class BCE(Divergence):
 
     Example:
         >>> BCE()(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[0.0, 0.0, 3.0]]))
-        tensor([0.2310])
+        tensor([0.2377])
 
     Reference:
         Good, Rational Decisions, Journal of the Royal Statistical Society B, 1952.
@@ -69,7 +69,7 @@ class BCE(Divergence):
         self,
         *,
         form: Literal["probabilities", "logits"] = "probabilities",
-        eps: float = 1e-6,
+        eps: float = 0.01,
         normalize: str | Normalizer = MINMAX,
         human_normalize: str | Normalizer = MINMAX,
         sizing: Sizing = "area",

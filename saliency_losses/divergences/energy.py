@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
-from saliency_losses.divergences.normalize import FLAT
+from saliency_losses.divergences.normalize import FLAT, magnitude
 from saliency_losses.divergences.normalizers import RAW, Normalizer
 from saliency_losses.sizing import Sizing
 
@@ -20,9 +20,7 @@ def energy_outside(
         >>> energy_outside(torch.tensor([[3.0, 1.0, -5.0]]), torch.tensor([[1.0, 0.0, 0.0]]))
         tensor([0.2500])
     """
-    seen = model.detach() if known is None else torch.where(known > 0, model.detach(), 0.0)
-    size = torch.maximum(seen.amax(1), -seen.amin(1))[:, None]
-    size = torch.where(size > 0, size, 1.0)
+    size = magnitude(model, known)
     positive = (model / size).relu()
     if known is not None:
         positive = torch.where(known > 0, positive, 0.0)

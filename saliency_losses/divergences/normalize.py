@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["FLAT", "Scope", "l2", "log_softmax", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
+__all__ = ["FLAT", "Scope", "l2", "log_softmax", "magnitude", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
 
 Scope = Literal["sample", "batch"]
 
@@ -50,8 +50,8 @@ def minmax(
         tensor([[0.0000, 0.2500, 1.0000],
                 [0.0000, 0.0000, 0.0000]])
     """
-    size = _size(x, known, scope)
-    x = x / size
+    size = magnitude(x, known, scope)
+    x = none(x / size, known)
     low, high = _extremes(x.detach() if detach else x, known, scope)
     span = high - low
     return none((x - low) / torch.where(span <= eps, torch.inf, span + floor / size), known)
@@ -72,7 +72,7 @@ def max_abs(
         tensor([[ 0.2500, -1.0000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     largest = _reduce(torch.amax, (x.detach() if detach else x).abs(), scope)
     return x / torch.where(largest <= FLAT, torch.inf, largest + floor / size)
@@ -93,7 +93,7 @@ def l2(
         tensor([[ 0.6000, -0.8000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     squares = x.square() if known is None else x.square() * known
     total = _reduce(torch.sum, squares, scope)
@@ -113,7 +113,7 @@ def sum_to_one(
         tensor([[0.2500, 0.7500],
                 [0.5000, 0.5000]])
     """
-    size = _size(x, known, "sample")
+    size = magnitude(x, known, "sample")
     x = x / size
     low, high = _extremes(x.detach() if detach else x, known, "sample")
     shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
@@ -142,10 +142,9 @@ def standardize(
         tensor([[-1.,  1.],
                 [ 0.,  0.]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
-    weight = torch.ones_like(x[:, :1]).expand_as(x) if known is None else known
-    count = _reduce(torch.sum, weight, scope)
+    count = torch.full_like(size, x.numel() / size.numel()) if known is None else _reduce(torch.sum, known, scope)
     count = torch.where(count > 0, count, 1.0)
     mean = _reduce(torch.sum, x if known is None else x * known, scope) / count
     centred = none(x - (mean.detach() if detach else mean), known)
@@ -189,8 +188,16 @@ def _extremes(x: Tensor, known: Tensor | None, scope: Scope) -> tuple[Tensor, Te
     return torch.where(nothing, 0.0, low), torch.where(nothing, 0.0, high)
 
 
-def _size(x: Tensor, known: Tensor | None, scope: Scope) -> Tensor:
-    """The largest magnitude, a constant, so that nothing after overflows or vanishes; 1 for an empty map."""
+def magnitude(x: Tensor, known: Tensor | None = None, scope: Scope = "sample") -> Tensor:
+    """The largest magnitude, a constant, (B, 1) or (1, 1), to divide by; 1 for an empty map.
+
+    What is divided by it neither overflows nor vanishes when squared and summed.
+
+    Example:
+        >>> magnitude(torch.tensor([[1.0, -4.0], [0.0, 0.0]]))
+        tensor([[4.],
+                [1.]])
+    """
     low, high = _extremes(x.detach(), known, scope)
     size = torch.maximum(low.abs(), high.abs())
     return torch.where(size < torch.finfo(x.dtype).tiny, 1.0, size)

@@ -30,7 +30,7 @@ def mean_log_inside(model: Tensor, mask: Tensor, known: Tensor | None = None, *,
     least = max(math.exp(log_clamp), torch.finfo(model.dtype).tiny)
     logs = torch.where(model > least, model.clamp_min(least).log(), log_clamp)
     total = masked_sum(mask, known)
-    return masked_sum(logs * mask, known) / torch.where(total > 0, total, 1.0)
+    return masked_sum(logs * mask, known) / torch.where(total < torch.finfo(total.dtype).tiny, torch.inf, total)
 
 
 @DIVERGENCES.register("ppce")
