@@ -340,6 +340,9 @@ def test_ranking_looks_at_a_few_pairs_at_a_time():
 
 def test_ranking_does_not_depend_on_shift_and_averages_where_the_sum_would_overflow():
     torch.testing.assert_close(Ranking()(MODEL + 2.0, HUMAN), Ranking()(MODEL, HUMAN))
+    far, human = (1e5 + MODEL).float(), HUMAN.float()
+    exact = Ranking()(far.double(), human.double())
+    torch.testing.assert_close(Ranking()(far, human).double(), exact, rtol=1e-6, atol=0.0)
     model = torch.tensor([[1.5e38, -1.5e38, 1.5e38]])
     assert float(Ranking()(model, torch.tensor([[0.0, 1.0, 0.0]]))) == pytest.approx(1.5e38, rel=1e-6)
 
