@@ -272,14 +272,15 @@ def test_foreground_background_enlarges_the_models_map():
 
 
 def naive_ranking(model, human, known, pairs, margin, ties):
+    model, human, known = (x.flatten().tolist() for x in (model, human, known))
     total = compared = 0.0
     for i, j in pairs:
-        weight = float(known[i] * known[j])
+        weight = known[i] * known[j]
         if human[i] > human[j]:
-            total += weight * max(0.0, margin + float(model[j] - model[i]))
+            total += weight * max(0.0, margin + model[j] - model[i])
             compared += weight
         elif human[i] == human[j] and ties == "equal":
-            total += weight * max(0.0, float(model[j] - model[i]))
+            total += weight * max(0.0, model[j] - model[i])
             compared += weight
     return total, compared
 
@@ -296,7 +297,7 @@ def test_ranking_of_ties_with_a_margin_and_weights(human, margin, ties):
         values = ranking(MODEL, human, known.view(3, 6, 7))
         torch.testing.assert_close(values[0], ranking(MODEL[:1], human[:1])[0])
         for row, value in enumerate(values):
-            total, compared = naive_ranking(MODEL[row].flatten(), human[row].flatten(), known[row], pairs, margin, ties)
+            total, compared = naive_ranking(MODEL[row], human[row], known[row], pairs, margin, ties)
             over = {"mean": compared, "position": float(known[row].sum()), "sum": 1.0}[reduction]
             assert float(value) == pytest.approx(total / over, rel=1e-10)
 
