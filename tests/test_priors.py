@@ -80,6 +80,14 @@ def test_extreme_maps_are_finite(name):
         assert torch.autograd.grad(value.sum(), leaf)[0].isfinite().all()
 
 
+def test_positions_whose_share_vanishes_send_no_gradient():
+    leaf = torch.randn(1, 6, 6).requires_grad_()
+    value = Entropy(normalize=Softmax(temperature=1e-38))(leaf)
+    (grad,) = torch.autograd.grad(1e3 * value.sum(), leaf)
+    assert float(value.detach()) == 0.0
+    assert not grad.any()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("entropy", 1.0), ("total_variation", 0.0), ("gini", 1.0), ("area", 0.0)]
 )
@@ -100,7 +108,7 @@ def test_values_of_maps_that_one_can_do_by_hand():
     assert float(sums(spot)) == pytest.approx(0.0, abs=1e-5)
     assert float(sums(half)) == pytest.approx(math.log(8) / math.log(16), abs=1e-5)
     assert float(Gini()(spot)) == 1 / 16
-    assert float(Gini()(half)) == 0.5
+    assert float(Gini()(half)) == float(Gini()(-half)) == 0.5
     assert float(Area()(half)) == 0.25
     assert float(Area(power=1.0)(half)) == 0.5
     assert float(Area(power=1.0, normalize="none")(half - 0.5)) == 0.25
