@@ -5,18 +5,63 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import saliency_losses as sl
 from saliency_losses.divergences.base import DIVERGENCES
 from saliency_losses.extractors.base import EXTRACTORS
+from saliency_losses.table import aligned
 
 INTRODUCTIONS = {
     "extractors": "An extractor finds where a model looks. Every map below can be trained through: each name is tested "
     "by finite differences over every parameter, in train mode.",
     "divergences": "A divergence says how far a model's map is from a human's, one value per map.",
+    "maps": inspect.cleandoc(sl.maps.__doc__ or "").partition("\n\n")[2],
 }
+FLAT = (
+    "Values with default options for a model map that rises from 0 to 1 against an annotated but empty human map, and "
+    "for a model map that is 1 everywhere against a human map that marks one half; and whether the model's map gets a "
+    "gradient. Priors do not look at the human map."
+)
 PAGES = {
     "guided": ("The guided loss", ["guided.SaliencyGuidedLoss", "guided.LossOutput", "task.cross_entropy"]),
-    "weighting": ("Weighting", ["weighting.Weighting", "weighting.Convex", "weighting.Additive"]),
+    "weighting": (
+        "Weighting",
+        [
+            "weighting.Convex",
+            "weighting.Additive",
+            "weighting.OffUntil",
+            "weighting.ConstantUntil",
+            "weighting.Linear",
+            "weighting.Cosine",
+            "weighting.Normalised",
+            "weighting.Balanced",
+            "weighting.Dynamic",
+            "weighting.Uncertainty",
+            "weighting.relative_weights",
+            "weighting.create_weighting",
+            "weighting.list_weightings",
+        ],
+    ),
+    "normalizers": (
+        "Normalisers, sizes and sums",
+        [
+            "divergences.Normalizer",
+            "divergences.Raw",
+            "divergences.MinMax",
+            "divergences.MaxAbs",
+            "divergences.L2",
+            "divergences.ZScore",
+            "divergences.ZScoreReLU",
+            "divergences.SumToOne",
+            "divergences.Softmax",
+            "divergences.create_normalizer",
+            "divergences.list_normalizers",
+            "sizing.to_size",
+            "sizing.bring_to_size",
+            "divergences.Sum",
+        ],
+    ),
     "preflight": (
         "Preflight",
         [
@@ -41,6 +86,7 @@ PAGES = {
             "diagnosis.Sweep",
         ],
     ),
+    "maps": ("Human maps", [f"maps.{name}" for name in sl.maps.__all__]),
     "layers": (
         "Finding layers",
         [
@@ -61,6 +107,8 @@ PAGES = {
             "extractors.Explanation",
             "extractors.list_extractors",
             "divergences.Divergence",
+            "divergences.Prior",
+            "weighting.Weighting",
             "testing.check_extractor",
             "testing.check_divergence",
             "testing.check_gradients",
@@ -76,7 +124,7 @@ def write_reference(folder: Path) -> None:
     """Write all pages and their index into ``folder``."""
     folder.mkdir(exist_ok=True)
     for page, (title, names) in PAGES.items():
-        _write(folder / f"{page}.rst", title, "", [_directive(name) for name in names])
+        _write(folder / f"{page}.rst", title, INTRODUCTIONS.get(page, ""), [_directive(name) for name in names])
     for page, registry, names in (
         ("extractors", EXTRACTORS, sl.list_extractors()),
         ("divergences", DIVERGENCES, sl.list_divergences()),
@@ -97,10 +145,42 @@ def write_reference(folder: Path) -> None:
             entries.append(_directive("extractors.channels.reduce_channels"))
             entries.append(_directive("extractors.eigen_cam.eigen_cam"))
             entries.append(f"{_heading('CaptumExtractor', '-')}\n\n{_directive('extractors.captum.CaptumExtractor')}")
+        if page == "divergences":
+            details = "\n".join(f"   {line}" for line in str(sl.list_divergences(details=True)).splitlines())
+            entries.insert(0, f"{_heading('What each declares', '-')}\n\n.. code-block:: text\n\n{details}")
+            table = "\n".join(f"   {line}" for line in flat_and_empty().splitlines())
+            entries.insert(1, f"{_heading('Flat and empty maps', '-')}\n\n{FLAT}\n\n.. code-block:: text\n\n{table}")
         _write(folder / f"{page}.rst", page.title(), INTRODUCTIONS[page], entries)
-    pages = ["guided", "extractors", "divergences", "weighting", "preflight", "diagnosis", "layers", "extend"]
+    pages = [
+        "guided",
+        "extractors",
+        "divergences",
+        "normalizers",
+        "weighting",
+        "preflight",
+        "diagnosis",
+        "maps",
+        "layers",
+        "extend",
+    ]
     toctree = "\n".join([".. toctree::", "   :maxdepth: 2", "", *(f"   {page}" for page in pages)])
     _write(folder / "index.rst", "Reference", "", [toctree])
+
+
+def flat_and_empty() -> str:
+    """What each divergence gives for an empty human map and for a flat model map, as a table."""
+    ramp, flat = torch.arange(64.0).view(1, 8, 8) / 63, torch.ones(1, 8, 8)
+    rows = []
+    for name in sl.list_divergences():
+        divergence = sl.create_divergence(name)
+        row: list[str] = [name]
+        for model, human in ((ramp, torch.zeros_like(ramp)), (flat, (ramp > 0.5).float())):
+            leaf = model.clone().requires_grad_()
+            value = divergence(leaf, human)
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+            row += [f"{float(value.detach()):.3g}", "yes" if bool(grad.any()) else "none"]
+        rows.append(tuple(row))
+    return aligned(("divergence", "empty human map", "gradient", "flat model map", "gradient"), rows)
 
 
 def _directive(path: str, is_class: bool | None = None) -> str:

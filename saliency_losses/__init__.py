@@ -1,6 +1,6 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
-from saliency_losses import divergences, extractors, testing
+from saliency_losses import divergences, extractors, maps, testing, weighting
 from saliency_losses.checks import Preflight, preflight
 from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
 from saliency_losses.divergences import Divergence, create_divergence, list_divergences, register_divergence
@@ -13,6 +13,7 @@ from saliency_losses.extractors import (
     register_extractor,
 )
 from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
+from saliency_losses.weighting import Weighting, create_weighting, list_weightings, register_weighting
 
 __version__ = "0.1.0"
 
@@ -24,17 +25,23 @@ __all__ = [
     "Preflight",
     "SaliencyExtractor",
     "SaliencyGuidedLoss",
+    "Weighting",
     "create_divergence",
     "create_extractor",
+    "create_weighting",
     "diagnose",
     "divergences",
     "extractors",
     "list_divergences",
     "list_extractors",
     "list_layers",
+    "list_weightings",
+    "maps",
     "preflight",
     "register_divergence",
     "register_extractor",
+    "register_weighting",
     "sweep_weights",
     "testing",
+    "weighting",
 ]

@@ -8,7 +8,9 @@ __all__ = [
     "averaging_group",
     "check_synchronised",
     "check_wrappers",
+    "has_static_graph",
     "is_distributed",
+    "is_sharded",
     "summed_over_ranks",
     "world_size",
 ]
@@ -50,12 +52,17 @@ def check_wrappers(model: nn.Module, order: int) -> None:
                 "nn.DataParallel runs replicas of the model, which no map can be taken from. Use "
                 "DistributedDataParallel around the loss: DDP(SaliencyGuidedLoss(model, ...))."
             )
-        if order > 1 and isinstance(module, DistributedDataParallel) and module.static_graph:
-            raise RuntimeError(
-                "A gradient map through DistributedDataParallel(model, static_graph=True) leaves every rank with its "
-                "own gradients. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
-                "static_graph=True), drop static_graph, or use extractor='cam'."
-            )
+    if order > 1 and has_static_graph(model):
+        raise RuntimeError(
+            "A gradient map through DistributedDataParallel(model, static_graph=True) leaves every rank with its "
+            "own gradients. Wrap the loss instead of the model: DDP(SaliencyGuidedLoss(model, ...), "
+            "static_graph=True), drop static_graph, or use extractor='cam'."
+        )
+
+
+def has_static_graph(model: nn.Module) -> bool:
+    """Whether a wrapper in the model takes its first gradient for the step's only one."""
+    return any(isinstance(module, DistributedDataParallel) and module.static_graph for module in model.modules())
 
 
 def check_synchronised(loss: nn.Module) -> None:
@@ -65,11 +72,23 @@ def check_synchronised(loss: nn.Module) -> None:
         loss: The module that holds the model.
 
     Raises:
-        RuntimeError: Several processes train, and neither the loss nor the model is wrapped.
+        RuntimeError: Several processes train, and neither the loss nor the model is wrapped, or the model is and the
+            weighting learns parameters.
     """
     if not is_distributed() or getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
         return
-    if any(_synchronises(module) for module in loss.modules()) or any(map(_is_sharded, loss.parameters())):
+    if any(map(is_sharded, loss.parameters())):
+        return
+    wrappers = [module for module in loss.modules() if _synchronises(module)]
+    inside = {id(parameter) for module in wrappers for parameter in module.parameters()}
+    outside = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in inside]
+    learned = [name for name in outside if name.startswith("weighting.")]
+    if wrappers and learned:
+        raise RuntimeError(
+            f"The wrapper inside this loss does not synchronise what the weighting learns ({learned[0]}). Wrap the "
+            "loss instead of the model: DDP(SaliencyGuidedLoss(model, ...))."
+        )
+    if wrappers:
         return
     raise RuntimeError(
         "torch.distributed is initialised with more than one process, but nothing synchronises the gradients of this "
@@ -86,5 +105,6 @@ def _synchronises(module: nn.Module) -> bool:
     return bool(wrapped) or getattr(module, "_is_fsdp_managed_module", False)
 
 
-def _is_sharded(parameter: Tensor) -> bool:
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this is a parameter of which each process holds a part."""
     return type(parameter.data) is not Tensor

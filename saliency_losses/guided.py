@@ -1,13 +1,12 @@
 """The saliency-guided loss: one forward pass of the model, two terms, one number."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from saliency_losses.denominator import Denominator, check_denominator, divisor
+from saliency_losses.denominator import Denominator, check_denominator
 from saliency_losses.distributed import check_synchronised, check_wrappers
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.extractors.base import (
@@ -21,10 +20,12 @@ from saliency_losses.extractors.base import (
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
 from saliency_losses.human import HumanMaps, check_values, read_human
+from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
-from saliency_losses.task import IGNORED, TaskLoss, check_weights, task_term
-from saliency_losses.term import Compared, has_prior, names_of_parts, saliency_term
+from saliency_losses.task import TaskLoss, joint_weight, task_term
+from saliency_losses.term import Compared, divisors_of, has_prior, names_of_parts, saliency_term
 from saliency_losses.weighting import Additive, Convex, Weighting
+from saliency_losses.weighting.base import WEIGHTINGS
 
 __all__ = ["LossOutput", "SaliencyGuidedLoss"]
 
@@ -66,6 +67,7 @@ class SaliencyGuidedLoss(nn.Module):
         alpha: Share of the task, in [0, 1]; 0.5 unless ``saliency_weight`` is given. It scales the task's gradient
             too, so a small alpha also lowers the task's learning rate.
         saliency_weight: Instead of alpha: ``task + saliency_weight * saliency``.
+        weighting: Instead of both: another way to combine the terms, a name or an instance.
         task_loss: ``(output, targets)`` to a scalar, or to one value per sample, (B,); by default
             :func:`~saliency_losses.task.cross_entropy`.
         denominator: What the sum over annotated maps is divided by: ``"annotated"`` (their number), ``"batch"`` (the
@@ -82,7 +84,7 @@ class SaliencyGuidedLoss(nn.Module):
             refused), the caller (``"manual"``), or nobody, since they train apart (``"none"``: counts are their own).
 
     Raises:
-        ValueError: An unknown name or option, or both alpha and ``saliency_weight``.
+        ValueError: An unknown name or option, or more than one of alpha, ``saliency_weight`` and ``weighting``.
         TypeError: A part is of the wrong kind.
 
     Example:
@@ -106,6 +108,7 @@ class SaliencyGuidedLoss(nn.Module):
         *,
         alpha: float | None = None,
         saliency_weight: float | None = None,
+        weighting: str | Weighting | None = None,
         task_loss: TaskLoss | None = None,
         denominator: Denominator = "annotated",
         reduction: Literal["mean", "none"] = "mean",
@@ -116,8 +119,8 @@ class SaliencyGuidedLoss(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
-        if alpha is not None and saliency_weight is not None:
-            raise ValueError("alpha and saliency_weight exclude each other; give one.")
+        if sum(option is not None for option in (alpha, saliency_weight, weighting)) > 1:
+            raise ValueError("alpha, saliency_weight and weighting exclude each other; give one.")
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
         if gradient_sync not in ("wrapper", "manual", "none"):
@@ -129,9 +132,13 @@ class SaliencyGuidedLoss(nn.Module):
         self.model = model
         self.extractor = EXTRACTORS.resolve(extractor)
         self.divergence = DIVERGENCES.resolve(divergence)
-        self.weighting: Weighting = (
-            Convex(0.5 if alpha is None else alpha) if saliency_weight is None else Additive(saliency_weight)
-        )
+        if weighting is None:
+            weighting = (
+                Additive(saliency_weight) if saliency_weight is not None else Convex(0.5 if alpha is None else alpha)
+            )
+        self.weighting = WEIGHTINGS.resolve(weighting)
+        self.weighting.together = gradient_sync != "none"
+        self.weighting.to(next((p.device for p in model.parameters() if not p.is_meta), None))
         self.task_loss = task_loss
         self.denominator = check_denominator(denominator)
         self.reduction = reduction
@@ -151,6 +158,8 @@ class SaliencyGuidedLoss(nn.Module):
         annotated: Tensor | None = None,
         classes: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        task_sample_weight: Tensor | None = None,
+        saliency_sample_weight: Tensor | None = None,
         denominator: Denominator | None = None,
     ) -> LossOutput:
         r"""One guided step: the loss and what it is made of.
@@ -165,7 +174,10 @@ class SaliencyGuidedLoss(nn.Module):
             annotated: Which samples have a map, (B,); which maps exist, (B, K); or which pixels are known, in the shape
                 of the maps. All by default. What is not annotated may hold anything.
             classes: Which class each map explains, (B,) or (B, K); the targets by default.
-            sample_weight: Factor for each sample's terms, both of them, (B,).
+            sample_weight: Factor for each sample's terms, both of them, (B,); it does not enter the denominator. See
+                :func:`~saliency_losses.weighting.relative_weights`.
+            task_sample_weight: Factor for the task's terms alone, (B,).
+            saliency_sample_weight: Factor for the saliency's alone, (B,), or (B, K) for K maps per sample.
             denominator: Instead of the loss's own, for this call. To accumulate gradients over n steps whose losses are
                 divided by n, pass the number of annotated maps in all of them, divided by n.
 
@@ -174,12 +186,12 @@ class SaliencyGuidedLoss(nn.Module):
             TypeError: Something is of the wrong type.
             RuntimeError: The map cannot be trained through; the message says why and what to do.
         """
-        batch = _batch_size(images)
+        batch = batch_size(images)
         training = torch.is_grad_enabled()
-        several = _is_several(classes)
+        several = asks_for_several(classes)
         self._check_classes(classes)
         if not self.weighting.needs_saliency:
-            return self._task_alone(self._call(images), targets, sample_weight)
+            return self._task_alone(self._call(images), targets, sample_weight, task_sample_weight)
         prepared = self.model.training in self._prepared
         compiling = torch.compiler.is_compiling()
         if training and not compiling:
@@ -191,10 +203,10 @@ class SaliencyGuidedLoss(nn.Module):
         if human_saliency is None and not priors:
             output = self._call(images)
             maps = classes.numel() if several and classes is not None else batch
-            none = next(_tensors((output, images))).new_zeros(())
+            none = next(tensors_of((output, images))).new_zeros(())
             self._divisors(denominator, none, none, maps)
-            return self._task_alone(output, targets, sample_weight)
-        explained, has_class = (classes, None) if classes is not None else _as_classes(targets)
+            return self._task_alone(output, targets, sample_weight, task_sample_weight)
+        explained, has_class = (classes, None) if classes is not None else as_classes(targets)
         explanation = self._explain(self.model, images, explained)
         output, saliency = explanation
         if training and not compiling:
@@ -202,15 +214,17 @@ class SaliencyGuidedLoss(nn.Module):
         self._check_positions(saliency, several)
         layers = explanation.layers if isinstance(explanation, LayerExplanation) else (saliency,)
         compared = self._compared(layers, human_saliency, annotated, has_class, several)
+        shape = tuple(saliency.shape[: 1 + several])
+        weights = {"sample_weight": sample_weight, "saliency_sample_weight": saliency_sample_weight}
+        weight = joint_weight(shape, **weights)
         per_sample = self.reduction == "none"
-        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=per_sample)
+        own = task_sample_weight
+        task = task_term(self.task_loss, output, targets, sample_weight, own_weight=own, per_sample=per_sample)
         divisors = self._divisors(
             denominator, compared.annotated.sum(), compared.explained.sum(), len(compared.annotated)
         )
-        weight = None if sample_weight is None else check_weights(sample_weight, len(saliency)).to(saliency.dtype)
-        shape = tuple(saliency.shape[: 1 + several])
         term, values, parts = saliency_term(self.divergence, compared, weight, divisors, shape, per_sample=per_sample)
-        return LossOutput(self.weighting(task, term), task, values, output, saliency.detach(), parts)
+        return LossOutput(self.weighting(task, term, self.model), task, values, output, saliency.detach(), parts)
 
     def explain(self, images: Any, classes: Tensor | None = None, *, model: nn.Module | None = None) -> Tensor:
         r"""The model's maps without a loss.
@@ -223,7 +237,7 @@ class SaliencyGuidedLoss(nn.Module):
         Returns:
             Raw, signed maps (B, \*s) or (B, K, \*s); on the graph while grad mode is on.
         """
-        _batch_size(images)
+        batch_size(images)
         self._check_classes(classes)
         return self._explain(self.model if model is None else model, images, classes).saliency
 
@@ -260,7 +274,7 @@ class SaliencyGuidedLoss(nn.Module):
         mode = self.model.training
         self._take_down(mode)
         check_wrappers(self.model, self.extractor.order)
-        explained = classes if classes is not None else _as_classes(targets)[0]
+        explained = classes if classes is not None else as_classes(targets)[0]
         prepared, explanation = prepare(self.model, self.extractor, images, explained, self.run)
         try:
             self._check_reaches(explanation.saliency)
@@ -334,7 +348,7 @@ class SaliencyGuidedLoss(nn.Module):
         return (self.run or call_model)(self.model, images)
 
     def _explain(self, model: nn.Module, images: Any, classes: Any) -> Explanation:
-        if _is_several(classes) and not self.extractor.maps_per_sample:
+        if asks_for_several(classes) and not self.extractor.maps_per_sample:
             raise ValueError(
                 f"{self.extractor} gives one map per sample; classes of shape (B, K) need another extractor."
             )
@@ -380,59 +394,15 @@ class SaliencyGuidedLoss(nn.Module):
             known = rows_wide.expand_as(maps)
         return Compared(flat, torch.where(rows_wide, maps, 0.0), known, rows, explained)
 
-    def _task_alone(self, output: Any, targets: Any, sample_weight: Tensor | None) -> LossOutput:
-        task = task_term(self.task_loss, output, targets, sample_weight, per_sample=self.reduction == "none")
+    def _task_alone(self, output: Any, targets: Any, weight: Tensor | None, own: Tensor | None) -> LossOutput:
+        each = self.reduction == "none"
+        task = task_term(self.task_loss, output, targets, weight, own_weight=own, per_sample=each)
         nothing = torch.zeros_like(task)
         parts = dict.fromkeys(names_of_parts(self.divergence), nothing.detach().sum())
-        return LossOutput(self.weighting(task, nothing), task, nothing, output, None, parts)
+        return LossOutput(self.weighting(task, nothing, self.model), task, nothing, output, None, parts)
 
     def _divisors(
         self, denominator: Denominator | None, annotated: Tensor, explained: Tensor, maps: int
     ) -> list[Tensor | float]:
-        """What the sums of each part of the divergence are divided by; every process asks for the same counts."""
         chosen = self.denominator if denominator is None else check_denominator(denominator)
-        of_priors = chosen if isinstance(chosen, str) else "annotated"
-        together = self.gradient_sync != "none"
-        kinds = {part.reads == "nothing" for _, part in self.divergence.terms()}
-        found = {
-            prior: divisor(
-                of_priors if prior else chosen, explained if prior else annotated, maps, self, together=together
-            )
-            for prior in sorted(kinds)
-        }
-        return [found[part.reads == "nothing"] for _, part in self.divergence.terms()]
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor))
-
-
-def _batch_size(images: Any) -> int:
-    sizes = [len(tensor) for tensor in _tensors(images) if tensor.ndim]
-    if 0 in sizes:
-        raise ValueError("The batch is empty; skip it (a DataLoader with drop_last=True gives none).")
-    return sizes[0] if sizes else 1
-
-
-def _is_several(classes: Any) -> bool:
-    """Whether the classes ask for K maps per sample: integers (B, K)."""
-    return isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
-
-
-def _as_classes(targets: Any) -> tuple[Any, Tensor | None]:
-    """The targets as classes to explain, and for indices which samples have one; ignored targets have none.
-
-    Several classes per sample must be asked for by ``classes``.
-    """
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.dtype == torch.bool:
-        return targets, None
-    if targets.ndim == 1 or (targets.ndim == 2 and targets.shape[1] == 1):
-        targets = targets.flatten()
-        known = targets != IGNORED
-        return torch.where(known, targets, 0), known
-    if targets.ndim != 2:
-        return targets, None
-    raise ValueError(
-        f"Integer targets of shape {tuple(targets.shape)} do not say which class each map explains; pass classes= "
-        "(indices (B,) or (B, K)), or float targets (B, C), which weigh the logits."
-    )
+        return divisors_of(self.divergence, chosen, annotated, explained, maps, self, self.gradient_sync != "none")

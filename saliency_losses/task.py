@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from saliency_losses.extractors.score import logits_of
 from saliency_losses.extractors.values import looks_at_values
 
-__all__ = ["IGNORED", "TaskLoss", "check_weights", "cross_entropy", "task_term"]
+__all__ = ["IGNORED", "TaskLoss", "cross_entropy", "joint_weight", "task_term"]
 
 IGNORED = -100  # PyTorch's default ignore_index
 
@@ -67,7 +67,13 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
 
 
 def task_term(
-    task_loss: TaskLoss | None, output: Any, targets: Any, weight: Tensor | None, *, per_sample: bool
+    task_loss: TaskLoss | None,
+    output: Any,
+    targets: Any,
+    weight: Tensor | None,
+    *,
+    own_weight: Tensor | None = None,
+    per_sample: bool,
 ) -> Tensor:
     """The task's loss: a scalar, or (B,) where ``per_sample``.
 
@@ -76,12 +82,14 @@ def task_term(
         output: Of the model.
         targets: For the loss.
         weight: Factor of each sample, (B,).
+        own_weight: Another one, of this term alone.
         per_sample: Whether to leave the mean to the caller.
 
     Raises:
         ValueError: The loss returned something else, or a scalar where one value per sample is needed.
     """
-    each = per_sample or weight is not None
+    weighed = weight is not None or own_weight is not None
+    each = per_sample or weighed
     if task_loss is None:
         value = cross_entropy(output, targets, reduction="none" if each else "mean")
     else:
@@ -92,22 +100,38 @@ def task_term(
             "one value per sample, (B,), as sample_weight= and reduction='none' need" if each else "a scalar or (B,)"
         )
         raise ValueError(f"task_loss(output, targets) returned {got}, expected {wanted}.")
-    if weight is not None:
-        value = value * check_weights(weight, len(value)).to(value.dtype)
+    joint = joint_weight(tuple(value.shape), sample_weight=weight, task_sample_weight=own_weight)
+    if joint is not None:
+        value = value * joint.to(value.dtype)
     if per_sample:
         return value
-    if task_loss is None and weight is not None and not targets.is_floating_point():
+    if task_loss is None and weighed and not targets.is_floating_point():
         value = value.sum() / (targets != IGNORED).sum().clamp_min(1)
     return value.mean()
 
 
-def check_weights(sample_weight: Any, batch: int) -> Tensor:
-    """``sample_weight`` itself, if it is a tensor (B,).
+def joint_weight(shape: tuple[int, ...], **weights: Tensor | None) -> Tensor | None:
+    """The product of those weights that are given; ``None`` if none is.
+
+    Args:
+        shape: Of what is weighed, (B,) or (B, K).
+        weights: By the name of the argument, each in this shape or (B,).
 
     Raises:
-        ValueError: It is not.
+        ValueError: A weight has another shape.
+
+    Example:
+        >>> joint_weight((2,), sample_weight=torch.tensor([1.0, 2.0]), task_sample_weight=torch.tensor([3.0, 3.0]))
+        tensor([3., 6.])
     """
-    if not isinstance(sample_weight, Tensor) or tuple(sample_weight.shape) != (batch,):
-        got = tuple(sample_weight.shape) if isinstance(sample_weight, Tensor) else type(sample_weight).__name__
-        raise ValueError(f"sample_weight must be a tensor of shape ({batch},), got {got}.")
-    return sample_weight
+    joint = None
+    for name, weight in weights.items():
+        if weight is None:
+            continue
+        if not isinstance(weight, Tensor) or tuple(weight.shape) not in (shape, shape[:1]):
+            got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            wanted = " or ".join(map(str, dict.fromkeys((shape[:1], shape))))
+            raise ValueError(f"{name} must be a tensor of shape {wanted}, got {got}.")
+        weight = weight.view(*weight.shape, *[1] * (len(shape) - weight.ndim))
+        joint = weight if joint is None else joint * weight
+    return joint

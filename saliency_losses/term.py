@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from saliency_losses.denominator import Denominator, divisor
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.evaluate import evaluate
+from saliency_losses.divergences.evaluate import evaluate, working_dtype
 
-__all__ = ["Compared", "has_prior", "names_of_parts", "saliency_term"]
+__all__ = ["Compared", "divisors_of", "has_prior", "names_of_parts", "saliency_term"]
 
 
 class Compared(NamedTuple):
@@ -51,6 +53,33 @@ def names_of_parts(divergence: Divergence) -> list[str]:
     return names
 
 
+def divisors_of(
+    divergence: Divergence,
+    denominator: Denominator,
+    annotated: Tensor,
+    explained: Tensor,
+    maps: int,
+    loss: nn.Module,
+    together: bool,
+) -> list[Tensor | float]:
+    """What the sum of each part over its maps is divided by; every process asks for the same counts.
+
+    Args:
+        divergence: Whose parts.
+        denominator: The rule; a number speaks of comparisons, not of priors.
+        annotated: How many of this process's maps have a human map.
+        explained: How many explain anything.
+        maps: How many there are.
+        loss: The module that wrappers are looked for around and inside.
+        together: Whether the processes, if there are several, train one model.
+    """
+    priors = [part.reads == "nothing" for _, part in divergence.terms()]
+    of_priors = denominator if isinstance(denominator, str) else "annotated"
+    rules = {False: (denominator, annotated), True: (of_priors, explained)}
+    found = {kind: divisor(*rules[kind], maps, loss, together=together) for kind in sorted(set(priors))}
+    return [found[kind] for kind in priors]
+
+
 def saliency_term(
     divergence: Divergence,
     compared: Compared,
@@ -65,19 +94,19 @@ def saliency_term(
     Args:
         divergence: Compares.
         compared: The maps, M = B or B * K.
-        weight: Of each sample, (B,).
+        weight: Of each map, (B,) or (B, K).
         divisors: What the sum of each part over its maps is divided by.
         shape: (B,) or (B, K).
         per_sample: Whether to give one term per sample, the mean over its maps, and show one value per map; else both
             are the sum over maps divided by the divisors.
     """
     terms = divergence.terms()
-    own = torch.ones_like(compared.annotated, dtype=compared.layers[0].dtype) if weight is None else weight
-    if weight is not None and len(shape) > 1:
-        own = own.repeat_interleave(shape[1])
+    own = torch.ones_like(compared.annotated, dtype=working_dtype(compared.layers[0], None))
+    if weight is not None:
+        own = own * weight.expand(shape).flatten()
     names = names_of_parts(divergence)
     if not per_sample:
-        each, sums = _compare(terms, compared, torch.stack([own / divisor for divisor in divisors]))
+        each, sums = _compare(terms, compared, [own / divisor for divisor in divisors])
         term = each.sum()
         return term, term, dict(zip(names, sums, strict=True))
     term, values = own.new_zeros(shape[:1]), own.new_zeros(shape)
@@ -87,7 +116,7 @@ def saliency_term(
         if not chosen:
             continue
         some = [terms[index] for index in chosen]
-        each, sums = _compare(some, compared, own.expand(len(some), -1))
+        each, sums = _compare(some, compared, [own] * len(some))
         each, rows = each.view(shape), compared.rows_of(some[0][1]).view(shape)
         values = values + each
         term = term + (each if len(shape) == 1 else each.sum(1) / rows.sum(1).clamp_min(1))
@@ -95,24 +124,29 @@ def saliency_term(
     return term, values, {name: parts[name] for name in names}
 
 
-def _compare(terms: Sequence[tuple[float, Divergence]], compared: Compared, factors: Tensor) -> tuple[Tensor, Tensor]:
-    """The weighted sum of the parts for each map, (M,), and the sum of each part over its maps, (P,) off the graph.
+def _compare(
+    terms: Sequence[tuple[float, Divergence]], compared: Compared, factors: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """The weighted sum of the parts for each map, (M,), and the sum of each part over its maps, off the graph.
 
     Args:
         terms: Weights and parts.
         compared: The maps.
-        factors: What each part's values are multiplied by, (P, M).
+        factors: What each part's values are multiplied by, (M,) each.
     """
-    total, sums = torch.zeros_like(factors[0]), factors.new_zeros(len(terms))
-    usable = [index for index, (_, part) in enumerate(terms) if compared.human is not None or part.reads == "nothing"]
-    if not usable:
-        return total, sums
-    parts = [terms[index][1] for index in usable]
+    total, nothing = torch.zeros_like(factors[0]), factors[0].new_zeros(())
+    usable = [part.reads == "nothing" or compared.human is not None for _, part in terms]
+    if not any(usable):
+        return total, [nothing] * len(terms)
+    chosen = list(compress(zip(terms, factors, strict=True), usable))
+    parts = [part for (_, part), _ in chosen]
     rows = torch.stack([compared.rows_of(part) for part in parts])
-    each = torch.where(rows, factors[usable], 0.0) / len(compared.layers)
-    weights = each * each.new_tensor([terms[index][0] for index in usable]).unsqueeze(1)
+    each = torch.where(rows, torch.stack([factor for _, factor in chosen]) / len(compared.layers), 0.0)
+    weights = torch.stack([weight * factor for ((weight, _), _), factor in zip(chosen, each, strict=True)])
+    sums = each.new_zeros(len(parts))
     for maps in compared.layers:
         value, values = evaluate(parts, weights, maps, compared.human, compared.known)
         total = total + value
-        sums[usable] += torch.where(rows, each * values, 0.0).sum(1).to(sums.dtype)
-    return total, sums
+        sums = sums + torch.where(rows, each * values, 0.0).sum(1)
+    found = iter(sums)
+    return total, [next(found) if used else nothing for used in usable]

@@ -189,13 +189,132 @@ def evaluation_on_one_rank(rank):
             sl.SaliencyGuidedLoss(network(), "grad_cam")(images, labels, human)
 
 
+def weighting(name):
+    options = {"balanced": {"layer": "2"}, "normalised": {"batches": 2}}
+    return sl.create_weighting(name, **options.get(name, {}))
+
+
+def one_weight(rank, name, counts):
+    """Adaptive weightings weigh on two ranks as in one process, step by step, also where one has no map."""
+    images, labels, human, found = mine(rank, *data(), flags(counts))
+    nets = network(), network()
+    guided = DDP(sl.SaliencyGuidedLoss(nets[0], "cam", "mse", weighting=weighting(name)))
+    alone = sl.SaliencyGuidedLoss(nets[1], "cam", "mse", weighting=weighting(name), gradient_sync="manual")
+    for step in range(3):
+        guided.zero_grad(), alone.zero_grad()
+        shift = step / 3
+        guided(images + shift, labels, human if found.any() else None, annotated=found).loss.backward()
+        alone(data()[0] + shift, *data()[1:], annotated=flags(counts)).loss.backward()
+        if name == "balanced":  # the mean norm of halves is not the norm of the whole
+            same_on_all_ranks(guided.module.weighting)
+            assert int(guided.module.weighting.updates) == step + 1
+        else:
+            agree(guided.module, [parameter.grad for parameter in alone.parameters()])
+
+
+def same_on_all_ranks(module):
+    for tensor in module.state_dict().values():
+        others = [torch.empty_like(tensor) for _ in range(RANKS)]
+        dist.all_gather(others, tensor)
+        assert torch.equal(*others)
+
+
+def one_weight_for_samples(rank):
+    """Statistics are those of all samples with a map, whichever rank they are on."""
+    images, labels, human, found = mine(rank, *data(), flags("unequal"))
+    options = {"weighting": "normalised", "reduction": "none"}
+    guided = DDP(sl.SaliencyGuidedLoss(network(), "cam", "mse", **options))
+    alone = sl.SaliencyGuidedLoss(network(), "cam", "mse", gradient_sync="manual", **options)
+    guided(images, labels, human, annotated=found).loss.mean().backward()
+    alone(*data(), annotated=flags("unequal")).loss.mean().backward()
+    torch.testing.assert_close(guided.module.weighting.rate(), alone.weighting.rate())
+
+
+def a_weight_each(rank):
+    """Processes that train apart, evaluate, or look, wait for nobody."""
+    images, labels, human = mine(rank, *data())
+    for name in ("dynamic", "normalised", "balanced"):
+        guided = sl.SaliencyGuidedLoss(network(), "cam", "mse", weighting=weighting(name), gradient_sync="none")
+        for _ in range(1 + rank):
+            guided(images, labels, human).loss.backward()
+        together = DDP(sl.SaliencyGuidedLoss(network(), "cam", "mse", weighting=weighting(name)))
+        if rank == 0:
+            with torch.no_grad():
+                together.module(images, labels, human)
+            assert not sl.preflight(together, images, labels, human, time=False).findings
+            sl.diagnose(together, [(images, labels, human)], witness=None)
+
+
+def learned_weights_need_the_wrapper(rank):
+    images, labels, human = mine(rank, *data())
+    guided = sl.SaliencyGuidedLoss(DDP(network()), "cam", "mse", weighting="uncertainty")
+    with pytest.raises(RuntimeError, match=r"does not synchronise what the weighting learns.*Wrap the loss instead"):
+        guided(images, labels, human)
+    guided.weighting.requires_grad_(False)
+    guided(images, labels, human).loss.backward()
+
+
+def balanced_around_wrapped_models(rank):
+    images, labels, human = mine(rank, *data())
+    static = DDP(network(), static_graph=True)
+    with pytest.raises(
+        RuntimeError, match=r"static_graph=True\), which leaves every rank with its own\. Wrap the loss"
+    ):
+        sl.SaliencyGuidedLoss(static, "cam", "mse", weighting=weighting("balanced"))(images, labels, human)
+    net = network()
+    guided = sl.SaliencyGuidedLoss(DDP(net), "cam", "mse", weighting=weighting("balanced"))
+    for _ in range(3):
+        guided.zero_grad()
+        guided(images, labels, human).loss.backward()
+        for parameter in net.parameters():
+            others = [torch.empty_like(parameter.grad) for _ in range(RANKS)]
+            dist.all_gather(others, parameter.grad)
+            torch.testing.assert_close(*others, rtol=0, atol=0)
+
+
+def sharded_weightings(rank):
+    """FSDP2 around the loss: learned sigmas are sharded too, and gradients are taken at a layer of the whole."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (RANKS,))
+    images, labels, human = mine(rank, *data())
+    for name in ("uncertainty", "normalised", "balanced"):
+        wrapped, sharded = network(), network()
+        expected = DDP(sl.SaliencyGuidedLoss(wrapped, "grad_cam", "mse", weighting=weighting(name)).double())
+        guided = sl.SaliencyGuidedLoss(sharded, "grad_cam", "mse", weighting=weighting(name)).double()
+        fully_shard(guided, mesh=mesh)
+        for _ in range(2):
+            expected.zero_grad(), guided.zero_grad()
+            expected(images, labels, human).loss.backward()
+            guided(images, labels, human).loss.backward()
+        for parameter, other in zip(guided.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad.full_tensor(), other.grad, rtol=1e-5, atol=1e-8)
+    sharded = network()
+    fully_shard(sharded[2], mesh=mesh, reshard_after_forward=True)
+    guided = sl.SaliencyGuidedLoss(sharded, "grad_cam", "mse", weighting=weighting("balanced"))
+    fully_shard(guided, mesh=mesh)
+    with pytest.raises(
+        RuntimeError, match=r"sharded parameters of layer '2'\. Name a layer that is not sharded on its own"
+    ):
+        guided(images, labels, human)
+
+
 def cases():
     """Name, function and arguments of everything that two processes do."""
     for name in sorted(oracles.EXTRACTORS):  # what is drawn differs from process to process
         for wrap in ("loss", "static", "model"):
             for counts in COUNTS:
                 yield f"{name}, {wrap} wrapped, {counts}", exact, (name, counts, wrap)
+    for name in sl.list_weightings():
+        for counts in COUNTS:
+            yield f"{name}, {counts}", one_weight, (name, counts)
     for function in (
+        sharded_weightings,
+        balanced_around_wrapped_models,
+        one_weight_for_samples,
+        a_weight_each,
+        learned_weights_need_the_wrapper,
         no_map_on_one_rank,
         denominators,
         accumulation,

@@ -6,6 +6,7 @@ import torch
 from divergence_oracles import DIVERGENCES
 
 import saliency_losses as sl
+from benchmarks.shortest import SHORTEST
 from saliency_losses.divergences import KL, MSE, MinMax, RightReasons, Softmax, normalize
 from saliency_losses.testing import check_divergence
 
@@ -169,3 +170,14 @@ def test_a_map_that_is_flat_but_for_rounding_is_flat(name):
         torch.testing.assert_close(value, divergence(torch.ones(2, 49), human))
         (grad,) = torch.autograd.grad(value.sum(), leaf)
         assert not grad.any()
+
+
+def test_every_pointwise_divergence_is_benchmarked_against_the_same_value():
+    pointwise = {name for name in sl.list_divergences() if not sl.create_divergence(name).spatial}
+    assert set(SHORTEST) == pointwise - {"ranking"}, "ranking compares pairs of cells"
+    generator = torch.Generator().manual_seed(4)
+    model = torch.randn(3, 50, generator=generator, dtype=torch.float64)
+    human = torch.rand(3, 50, generator=generator, dtype=torch.float64)
+    human[:, :20], human[:, 20] = 0.0, 1.0
+    for name, plain in SHORTEST.items():
+        torch.testing.assert_close(sl.create_divergence(name)(model, human), plain(model, human), msg=name)

@@ -5,9 +5,10 @@ import sys
 
 import saliency_losses as sl
 
-PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss create_divergence
-create_extractor diagnose divergences extractors list_divergences list_extractors list_layers preflight
-register_divergence register_extractor sweep_weights testing"""
+PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss Weighting
+create_divergence create_extractor create_weighting diagnose divergences extractors list_divergences list_extractors
+list_layers list_weightings maps preflight register_divergence register_extractor
+register_weighting sweep_weights testing weighting"""
 
 
 def test_public_names_are_these():
@@ -23,7 +24,7 @@ import sys, torch
 before = set(sys.modules)
 import saliency_losses
 saliency_losses.list_extractors(), saliency_losses.SaliencyGuidedLoss(torch.nn.Linear(1, 1))
-heavy = {"captum", "kornia", "torchvision", "triton", "matplotlib", "sklearn", "numpy.testing"}
+heavy = {"captum", "kornia", "torchvision", "triton", "matplotlib", "sklearn", "scipy", "PIL", "numpy.testing"}
 print(sorted({name.split(".")[0] for name in set(sys.modules) - before} & heavy))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

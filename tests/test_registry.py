@@ -60,5 +60,5 @@ def test_plugins_are_loaded_when_asked_for(monkeypatch):
 def test_unknown_names_suggest():
     with pytest.raises(ValueError, match=r"Unknown extractor 'gradcam'\. Did you mean 'grad_cam'.*Known: .*, cam, "):
         sl.create_extractor("gradcam")
-    with pytest.raises(ValueError, match=r"Unknown divergence 'xyzzy'\. Known: correlation, kl, "):
+    with pytest.raises(ValueError, match=r"Unknown divergence 'xyzzy'\. Known: .*, correlation, .*kl, "):
         sl.create_divergence("xyzzy")

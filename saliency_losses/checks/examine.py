@@ -14,7 +14,14 @@ from saliency_losses.registry import nearest
 
 __all__ = ["preflight"]
 
-_OPTIONS = ("annotated", "classes", "denominator", "sample_weight")
+_OPTIONS = (
+    "annotated",
+    "classes",
+    "denominator",
+    "sample_weight",
+    "task_sample_weight",
+    "saliency_sample_weight",
+)
 
 
 def preflight(
@@ -41,7 +48,8 @@ def preflight(
         human_saliency: As for the loss.
         time: Whether to time steps, which takes eight more of them. On CUDA this resets the allocator's peak
             statistics.
-        call_options: As for the loss: ``annotated``, ``classes``, ``sample_weight``, ``denominator``.
+        call_options: As for the loss: ``annotated``, ``classes``, ``denominator``, ``sample_weight``,
+            ``task_sample_weight``, ``saliency_sample_weight``.
 
     Raises:
         TypeError: ``guided`` is not a guided loss, the maps are not a tensor, or an option is unknown.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from saliency_losses.checks.facts import Finding, GradientNorms, Reached
 from saliency_losses.guided import LossOutput
-from saliency_losses.weighting import Weighting
+from saliency_losses.weighting import Convex, Weighting
 
 __all__ = ["Gradients", "gradient_findings", "term_gradients", "trainable"]
 
@@ -94,11 +94,19 @@ def gradient_findings(
             "change where features respond, only which of them count.",
             "Unfreeze modules in front of the layer, if where features respond is to change.",
         )
+    if _shares(out, weighting)[1] < 0:
+        yield Finding(
+            "warning",
+            "reversed_saliency",
+            f"{weighting} reverses the gradient of the saliency term in this batch: training makes maps worse.",
+            "Detach what weighs the terms: Dynamic() instead of Dynamic(detach=False).",
+        )
     if norms.task and not 1 / _FAR <= norms.ratio <= _FAR:
         task_share, saliency_share = _shares(out, weighting)
         equal = saliency_share / (task_share * norms.ratio)
         what = f"The saliency term's gradient is {norms.ratio:.1g} times the task's, where both reach."
-        weight = f"For equal norms on this batch: saliency_weight={equal:.1g} instead of alpha."
+        instead = "alpha" if isinstance(weighting, Convex) else weighting
+        weight = f"For equal norms on this batch: saliency_weight={equal:.1g} instead of {instead}."
         if norms.ratio < 1:
             doubt = "Look first whether the divergence sees changes of this map at all; what is left may be rounding."
             yield Finding("warning", "vanishing_saliency", what, f"{doubt} {weight}")

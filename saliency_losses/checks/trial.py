@@ -1,5 +1,6 @@
 """The guided step that preflight tries, on copies of the batch and of the loss, and what it shows."""
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from saliency_losses.extractors.modules import compiled_on_the_way, unwrap
 from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 from saliency_losses.human import read_human
 from saliency_losses.task import task_term
+from saliency_losses.weighting import Scheduled, Weighting
 
 __all__ = ["Trial"]
 
@@ -37,7 +39,7 @@ class Trial:
         self.loss = SaliencyGuidedLoss.__new__(SaliencyGuidedLoss)
         vars(self.loss).update(vars(loss))
         bare = loss.model.module if isinstance(loss.model, _PARALLEL) else loss.model
-        self.loss._modules = {**loss._modules, "model": bare}
+        self.loss._modules = {**loss._modules, "model": bare, "weighting": _weighting(loss.weighting)}
         self.loss.gradient_sync = "none"
         self.loss.check_values = True
         self.images, self.targets, self.human = batch
@@ -136,7 +138,8 @@ class Trial:
     def _plain(self) -> Tensor:
         loss = self.loss
         output = (loss.run or call_model)(loss.model, fresh(self.images))
-        return task_term(loss.task_loss, output, self.targets, self.options.get("sample_weight"), per_sample=False)
+        weight, own = (self.options.get(name) for name in ("sample_weight", "task_sample_weight"))
+        return task_term(loss.task_loss, output, self.targets, weight, own_weight=own, per_sample=False)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -145,3 +148,10 @@ class Trial:
             yield
         except Exception as error:
             self.found.append(as_finding(error))
+
+
+def _weighting(weighting: Weighting) -> Weighting:
+    """A copy for this process alone; one that only its schedule switches off is switched on, to be examined."""
+    own = copy.deepcopy(weighting)
+    own.together = False
+    return own.unscheduled() if isinstance(own, Scheduled) and own.scheduled_off else own

@@ -3,7 +3,7 @@
 import math
 
 from saliency_losses.diagnosis.gradients import Gradients
-from saliency_losses.weighting import Additive, Convex, Weighting
+from saliency_losses.weighting import Additive, Balanced, Convex, Dynamic, Normalised, Uncertainty, Weighting
 
 __all__ = ["read_gradients", "suggest"]
 
@@ -36,6 +36,13 @@ def read_gradients(found: Gradients, weighting: Weighting) -> list[str]:
             "The saliency term has no gradient, whatever its weight: maps are as good as they can get, or flat, or the "
             "human maps ask for nothing."
         )
+    elif weighting.scheduled_off:
+        said.append(f"The schedule of {weighting} switches the saliency term off at present: it trains nothing.")
+    elif share < 0:
+        said.append(
+            "The weighting reverses the saliency term's gradient: training makes maps worse. "
+            f"{type(weighting).__name__} differentiates its own weights; detach them."
+        )
     elif share == 0:
         said.append(f"The saliency term has weight zero and trains nothing. {suggest(found, weighting)}")
     elif share < NEGLIGIBLE:
@@ -59,10 +66,16 @@ def suggest(found: Gradients, weighting: Weighting) -> str:
         return ""
     more = share < USUAL
     if isinstance(weighting, Additive):
-        return f"{'Raise' if more else 'Lower'} saliency_weight to about {USUAL / ratio:.2g}."
+        return f"{'Raise' if more else 'Lower'} saliency_weight to about {USUAL / ratio / weighting.scale():.2g}."
     if isinstance(weighting, Convex):
-        return f"{'Lower' if more else 'Raise'} alpha to about {ratio / (ratio + USUAL):.3g}."
+        alpha = max(1.0 - USUAL / (ratio + USUAL) / weighting.scale(), 0.0)
+        return f"{'Lower' if more else 'Raise'} alpha to about {alpha:.3g}."
+    if isinstance(weighting, (Dynamic, Uncertainty)):
+        return f"{type(weighting).__name__} sets weights by itself; saliency_weight={USUAL / ratio:.2g} would do it."
     factor = USUAL / share if share else math.inf
+    for kind, option in ((Balanced, "ratio"), (Normalised, "weight")):
+        if isinstance(weighting, kind) and share:
+            return f"{'Raise' if more else 'Lower'} {option} to about {getattr(weighting, option) * factor:.2g}."
     return f"{'Raise' if more else 'Lower'} its weight about {_rounded(max(factor, 1 / factor))}-fold." if share else ""
 
 

@@ -35,7 +35,8 @@ class Gradients:
 
     Attributes:
         ratio: :math:`\|\nabla L_{saliency}\| / \|\nabla L_{task}\|` before weighting.
-        weighted_ratio: The same of what the terms contribute to the loss.
+        weighted_ratio: The same of what the terms contribute to the loss; negative where the weighting reverses the
+            saliency's gradient.
         cosine: Of the angle between the two; the weighting does not change it.
         batches: How many batches were compared.
         not_finite: How many more had a gradient with NaN or infinities.

@@ -17,6 +17,8 @@ from saliency_losses.task import IGNORED, TaskLoss, task_term
 
 __all__ = ["Answers", "look"]
 
+_OF_TRAINING = ("sample_weight", "task_sample_weight", "saliency_sample_weight", "denominator")
+
 
 class Answers(NamedTuple):
     """What the model answered.
@@ -88,7 +90,7 @@ def look(
     with torch.no_grad():
         for step in steps:
             count = size_of(step)
-            given = {key: value for key, value in step.items() if key not in ("sample_weight", "denominator")}
+            given = {key: value for key, value in step.items() if key not in _OF_TRAINING}
             for number, ((guided, extractor), found) in enumerate(zip(views, rows, strict=True)):
                 output, kept = _explain(guided, extractor, given, samples)
                 found.extend(() if kept is None else (kept,))

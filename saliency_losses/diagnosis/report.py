@@ -96,7 +96,8 @@ def diagnose(
         )
         looked = rest[0] if rest else None
         gain = None if baseline is None else gain_over(*maps[-2:])
-        reading = read_maps(trained, looked, guided=inner.weighting.needs_saliency)
+        weighs = inner.weighting.needs_saliency or inner.weighting.scheduled_off
+        reading = read_maps(trained, looked, guided=weighs)
         reading += [] if gain is None else [read_gain(gain)]
         reading += [] if gradients is None else read_gradients(gradients, inner.weighting)
     return Diagnosis(verdict_of(trained, looked), tuple(reading), trained, looked, gain, gradients, *answers)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from saliency_losses.divergences.evaluate import evaluate
+from saliency_losses.divergences.evaluate import evaluate, working_dtype
 from saliency_losses.divergences.normalize import Scope
 from saliency_losses.divergences.normalizers import NORMALIZERS, RAW, Normalizer
 from saliency_losses.divergences.pair import Pair
@@ -80,6 +80,11 @@ class Divergence(nn.Module, ABC):
         return "batch" if self.normalize.per_batch or self.human_normalize.per_batch else "sample"
 
     @property
+    def holds_statistics(self) -> bool:
+        """Whether statistics of the model's map count as constants: its gradient is then not the value's derivative."""
+        return bool(getattr(self.normalize, "detach", False) or getattr(self, "detach", False))
+
+    @property
     def human_range(self) -> tuple[float, float]:
         """Smallest and largest value that human maps may take."""
         high = 1.0 if self.reads in ("mask", "signed") else math.inf
@@ -114,9 +119,9 @@ class Divergence(nn.Module, ABC):
         Raises:
             ValueError: Shapes do not fit, a map is empty or too small, or dtype is not floating point.
         """
-        parts = [part for _, part in self.terms()]
-        weights = model.new_tensor([[weight] for weight, _ in self.terms()], dtype=torch.float64)
-        return evaluate(parts, weights.expand(-1, len(model)), model, human, known)[0]
+        dtype = working_dtype(model, human)
+        weights = torch.stack([model.new_full((len(model),), weight, dtype=dtype) for weight, _ in self.terms()])
+        return evaluate([part for _, part in self.terms()], weights, model, human, known)[0]
 
     def values(self, pair: Pair) -> Tensor:
         """One value per pair of maps, (B,), from maps that may be shared with other divergences."""

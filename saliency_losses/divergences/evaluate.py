@@ -1,5 +1,6 @@
 """The values of one or several divergences on a batch of map pairs, and their gradient, in bounded memory."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.pair import Pair
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "working_dtype"]
 
 _CHUNK = 2**18  # numbers of one map batch that are worked on at once: what fits into a core's cache
 
@@ -47,13 +48,10 @@ def evaluate(
         RuntimeError: No part depends on the model's map.
     """
     _check(parts, model, human, known)
-    dtype = torch.promote_types(
-        torch.promote_types(model.dtype, torch.float32), model.dtype if human is None else human.dtype
-    )
-    weights = weights.to(dtype)
+    weights = weights.to(working_dtype(model, human))
     with torch.autocast(model.device.type, enabled=False):
         rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
-        if rows < len(model) and _by_rows(parts, model, human, known):
+        if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, model, human, known):
             needed = model.requires_grad and torch.is_grad_enabled()
             total, values = _Rows.apply(model, human, known, weights, parts, needed, rows)
         else:
@@ -64,6 +62,12 @@ def evaluate(
             "compare must not detach it or leave PyTorch."
         )
     return total, values.detach()
+
+
+def working_dtype(model: Tensor, human: Tensor | None) -> torch.dtype:
+    """float64 where a map is, else float32."""
+    dtypes = [torch.float32, model.dtype, *([] if human is None else [human.dtype])]
+    return functools.reduce(torch.promote_types, dtypes)
 
 
 def _weigh(
@@ -88,7 +92,6 @@ def _by_rows(parts: Sequence[_Part], model: Tensor, human: Tensor | None, known:
         model.device.type == "cpu"
         and all(part.scope == "sample" for part in parts)
         and not any(tensor is not None and tensor.requires_grad for tensor in others)
-        and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
     )

@@ -22,7 +22,8 @@ def kullback_leibler(log_model: Tensor, human: Tensor) -> Tensor:
         >>> kullback_leibler(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0.0]]))
         tensor([0.6931])
     """
-    return (torch.xlogy(human, human) - human * log_model).sum(1)
+    log_human = human.clamp_min(torch.finfo(human.dtype).tiny).log()
+    return (human * (log_human - log_model)).sum(1)
 
 
 @DIVERGENCES.register("kl")

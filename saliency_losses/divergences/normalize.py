@@ -2,10 +2,10 @@
 
 Whether a map is flat is judged relative to its own size, so that scaling a map changes nothing: a map whose values
 differ by less than ``eps`` times its largest magnitude is flat. One whose magnitudes are below the smallest normal
-number is empty. Flat and empty maps have defined, finite results and a zero gradient; each function says which. A map
-that holds NaN or infinities is not flat: NaN comes out. ``known`` (B, N) weighs the cells; cells with weight zero take
-no part and come out as zero. ``floor`` is added to what is divided by, as some published code does; the result then
-depends on the map's scale.
+number is empty. Flat and empty maps have defined, finite results and a zero gradient, since they are divided by
+infinity; each function says which. A map that holds NaN or infinities is not flat: NaN comes out. ``known`` (B, N)
+weighs the cells; cells with weight zero take no part and come out as zero. ``floor`` is added to what is divided by,
+as some published code does; the result then depends on the map's scale.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["FLAT", "Scope", "l2", "log_softmax", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
+__all__ = ["FLAT", "Scope", "l2", "log_softmax", "magnitude", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
 
 Scope = Literal["sample", "batch"]
 
@@ -50,16 +50,11 @@ def minmax(
         tensor([[0.0000, 0.2500, 1.0000],
                 [0.0000, 0.0000, 0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
-    low = _extreme(x, known, scope, torch.amin, float("inf"))
-    high = _extreme(x, known, scope, torch.amax, float("-inf"))
-    if detach:
-        low, high = low.detach(), high.detach()
+    low, high = _extremes(x.detach() if detach else x, known, scope)
     span = high - low
-    flat = span <= eps
-    scaled = (x - low) / torch.where(flat, 1.0, span + floor / size)
-    return torch.where(~flat if known is None else ~flat & (known > 0), scaled, 0.0)
+    return none((x - low) / torch.where(span <= eps, torch.inf, span + floor / size), known)
 
 
 def max_abs(
@@ -77,11 +72,9 @@ def max_abs(
         tensor([[ 0.2500, -1.0000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
-    largest = _extreme(x.abs(), None, scope, torch.amax, 0.0)
-    if detach:
-        largest = largest.detach()
+    largest = _reduce(torch.amax, (x.detach() if detach else x).abs(), scope)
     return x / torch.where(largest <= FLAT, torch.inf, largest + floor / size)
 
 
@@ -100,13 +93,12 @@ def l2(
         tensor([[ 0.6000, -0.8000],
                 [ 0.0000,  0.0000]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
     squares = x.square() if known is None else x.square() * known
-    total = _sum(squares, scope)
-    empty = total == 0
-    norm = torch.where(empty, 1.0, total).sqrt()
-    return x / torch.where(empty, torch.inf, (norm.detach() if detach else norm) + floor / size)
+    total = _reduce(torch.sum, squares, scope)
+    norm = torch.where(total == 0, torch.inf, total).sqrt()
+    return x / ((norm.detach() if detach else norm) + floor / size)
 
 
 def sum_to_one(
@@ -121,18 +113,17 @@ def sum_to_one(
         tensor([[0.2500, 0.7500],
                 [0.5000, 0.5000]])
     """
-    weight = torch.ones_like(x) if known is None else known
-    size = _size(x, known, "sample")
-    x, least = x / size, (minimum / size).clamp_max(1e20)
-    shift = (least - _extreme(x, known, "sample", torch.amin, float("inf"))).clamp_min(0.0)
-    mass = torch.where(weight > 0, x + (shift.detach() if detach else shift), 0.0)
-    empty = mass.detach().amax(1, keepdim=True) <= eps
-    mass = mass * weight
+    size = magnitude(x, known, "sample")
+    x = x / size
+    low, high = _extremes(x.detach() if detach else x, known, "sample")
+    shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
+    empty = high.detach() + shift.detach() <= eps
+    mass = x / torch.where(empty, torch.inf, 1.0) + torch.where(empty, 1.0, shift)
+    if known is not None:
+        mass = none(mass, known) * known
     total = mass.sum(1, keepdim=True)
-    cells = weight.sum(1, keepdim=True)
-    uniform = weight / torch.where(cells > 0, cells, 1.0)
-    total = torch.where(empty, 1.0, total)
-    return torch.where(empty, uniform, mass / (total.detach() if detach else total))
+    total = torch.where(total == 0, 1.0, total)
+    return mass / (total.detach() if detach else total)
 
 
 def standardize(
@@ -151,19 +142,18 @@ def standardize(
         tensor([[-1.,  1.],
                 [ 0.,  0.]])
     """
-    size = _size(x, known, scope)
+    size = magnitude(x, known, scope)
     x = none(x / size, known)
-    count = x.new_tensor(x.numel() if scope == "batch" else x.shape[1]) if known is None else _sum(known, scope)
+    count = torch.full_like(size, x.numel() / size.numel()) if known is None else _reduce(torch.sum, known, scope)
     count = torch.where(count > 0, count, 1.0)
-    mean = _sum(x if known is None else x * known, scope) / count
+    mean = _reduce(torch.sum, x if known is None else x * known, scope) / count
     centred = none(x - (mean.detach() if detach else mean), known)
     squares = centred.square()
-    variance = _sum(squares if known is None else squares * known, scope) / count
-    flat = variance <= eps**2
-    deviation = torch.where(flat, 1.0, variance).sqrt()
+    variance = _reduce(torch.sum, squares if known is None else squares * known, scope) / count
+    deviation = torch.where(variance <= eps**2, torch.inf, variance).sqrt()
     if detach:
         deviation = deviation.detach()
-    return torch.where(flat, 0.0, centred / (deviation + floor / size))
+    return centred / (deviation + floor / size)
 
 
 def log_softmax(x: Tensor, known: Tensor | None = None) -> Tensor:
@@ -177,24 +167,37 @@ def log_softmax(x: Tensor, known: Tensor | None = None) -> Tensor:
     inside = None if known is None else known > 0
     if inside is not None:
         x = torch.where(inside, x, lowest)
-    x = (x - x.detach().amax(1, keepdim=True)).clamp_min(lowest)
+    x = x - x.detach().amax(1, keepdim=True)
     if known is None or inside is None:
         return x.log_softmax(1).clamp_min(lowest)
     x = torch.where(inside, x + torch.where(inside, known, 1.0).log(), lowest)
     return torch.where(inside, x.log_softmax(1).clamp_min(lowest), 0.0)
 
 
-def _extreme(x: Tensor, known: Tensor | None, scope: Scope, find: Callable[..., Tensor], start: float) -> Tensor:
-    if known is not None:
-        x = torch.where(known > 0, x, start)
+def _reduce(find: Callable[..., Tensor], x: Tensor, scope: Scope) -> Tensor:
     return find(x, (0, 1) if scope == "batch" else (1,), keepdim=True)
 
 
-def _sum(x: Tensor, scope: Scope) -> Tensor:
-    return x.sum((0, 1) if scope == "batch" else 1, keepdim=True)
+def _extremes(x: Tensor, known: Tensor | None, scope: Scope) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value; both 0 where nothing is known."""
+    if known is None:
+        return _reduce(torch.amin, x, scope), _reduce(torch.amax, x, scope)
+    low = _reduce(torch.amin, torch.where(known > 0, x, torch.inf), scope)
+    high = _reduce(torch.amax, torch.where(known > 0, x, -torch.inf), scope)
+    nothing = _reduce(torch.amax, known, scope) <= 0
+    return torch.where(nothing, 0.0, low), torch.where(nothing, 0.0, high)
 
 
-def _size(x: Tensor, known: Tensor | None, scope: Scope) -> Tensor:
-    """The largest magnitude, a constant, so that nothing after overflows or vanishes; 1 for an empty map."""
-    size = _extreme(none(x.detach(), known).abs(), None, scope, torch.amax, 0.0)
+def magnitude(x: Tensor, known: Tensor | None = None, scope: Scope = "sample") -> Tensor:
+    """The largest magnitude, a constant, (B, 1) or (1, 1), to divide by; 1 for an empty map.
+
+    What is divided by it neither overflows nor vanishes when squared and summed.
+
+    Example:
+        >>> magnitude(torch.tensor([[1.0, -4.0], [0.0, 0.0]]))
+        tensor([[4.],
+                [1.]])
+    """
+    low, high = _extremes(x.detach(), known, scope)
+    size = torch.maximum(low.abs(), high.abs())
     return torch.where(size < torch.finfo(x.dtype).tiny, 1.0, size)

@@ -119,17 +119,24 @@ class MinMax(Normalizer):
 class MaxAbs(Normalizer):
     r""":math:`x / \max |x|`; an all-zero map stays zero.
 
+    Attributes:
+        positive: Whether negative values count as zero: :math:`x^+ / \max x^+`.
+
     Example:
         >>> MaxAbs()(torch.tensor([[1.0, -4.0]]))
         tensor([[ 0.2500, -1.0000]])
+        >>> MaxAbs(positive=True)(torch.tensor([[1.0, 2.0, -4.0]]))
+        tensor([[0.5000, 1.0000, 0.0000]])
     """
 
     scope: Scope = "sample"
     floor: float = 0.0
     detach: bool = False
+    positive: bool = False
 
     def __call__(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """See :class:`Normalizer`."""
+        x = x.relu() if self.positive else x
         return max_abs(x, known, scope=self.scope, floor=self.floor, detach=self.detach)
 
 
@@ -225,7 +232,7 @@ class SumToOne(Normalizer):
 
     def log(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """See :meth:`Normalizer.log`."""
-        logs = (self(x, known) + self.log_floor).log()
+        logs = (self(x, known) + max(self.log_floor, torch.finfo(x.dtype).tiny)).log()
         return logs if known is None else torch.where(known > 0, logs, 0.0)
 
 

@@ -59,6 +59,11 @@ class Sum(Divergence):
         return "batch" if any(leaf.scope == "batch" for _, leaf in self.terms()) else "sample"
 
     @property
+    def holds_statistics(self) -> bool:
+        """See :attr:`Divergence.holds_statistics`."""
+        return any(leaf.holds_statistics for _, leaf in self.terms())
+
+    @property
     def human_range(self) -> tuple[float, float]:
         """See :attr:`Divergence.human_range`: what every part accepts."""
         ranges = [leaf.human_range for _, leaf in self.terms()]

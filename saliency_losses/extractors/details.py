@@ -1,9 +1,10 @@
 """What each extractor declares to be, as a table."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from saliency_losses.extractors.base import EXTRACTORS, SaliencyExtractor
+from saliency_losses.table import aligned
 
 __all__ = ["Details", "DetailsTable", "details_of"]
 
@@ -39,10 +40,7 @@ class DetailsTable(list[Details]):
 
     def __str__(self) -> str:
         heading = ("extractor", "needs", "order", "passes", "compiles", "static graph", "tokens", "axes", "K maps")
-        rows = [heading, *(tuple(map(_word, details)) for details in self)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-        return "\n".join(lines)
+        return aligned(heading, self)
 
 
 def details_of(name: str) -> Details:
@@ -72,11 +70,3 @@ def _make(maker: Callable[..., SaliencyExtractor]) -> SaliencyExtractor:
         return maker()
     except (TypeError, ValueError):
         return maker(layer="layer")
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "-"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "varies" if value is None else str(value)

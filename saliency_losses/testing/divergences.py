@@ -18,18 +18,18 @@ from saliency_losses.testing.transforms import check_transforms
 __all__ = ["check_divergence"]
 
 
-def check_divergence(divergence: Divergence, *, statistics_held: bool = False) -> None:
+def check_divergence(divergence: Divergence) -> None:
     """Check that a divergence keeps the contract.
 
     One finite value per pair of maps, in at least float32 whatever the input and the autocast mode; first and second
     derivatives that agree with finite differences; flat, empty, one-hot and extreme maps; human maps of the declared
     kind, at another size too; maps that do not depend on each other unless declared; maps and cells that are unknown
     change nothing; the same value for maps in any memory layout, which stay as they are; transforms of ``torch.func``.
+    Where it declares to hold statistics of the model's map fixed, such as under ``MinMax(detach=True)``, derivatives
+    are only checked to be finite.
 
     Args:
         divergence: To check.
-        statistics_held: Whether it holds statistics of the model's map fixed, such as ``MinMax(detach=True)``, so that
-            its gradient is not the derivative of its value, and derivatives are only checked to be finite.
 
     Raises:
         AssertionError: A part of the contract is broken; the message names it.
@@ -45,7 +45,7 @@ def check_divergence(divergence: Divergence, *, statistics_held: bool = False) -
         _declarations(divergence)
         _values(divergence, probe)
         _precision(divergence, probe)
-        if not statistics_held:
+        if not divergence.holds_statistics:
             check_derivatives(divergence, probe, size)
         _special_maps(divergence, probe)
         check_rows(divergence, probe)
@@ -53,7 +53,7 @@ def check_divergence(divergence: Divergence, *, statistics_held: bool = False) -
         if probe.human is not None:
             check_sizes(divergence, probe.model, size)
             check_unknown(divergence, probe.model, probe.human)
-        if not statistics_held:
+        if not divergence.holds_statistics:
             check_transforms(divergence, *probe)
         for again in (pickle.loads(pickle.dumps(divergence)), copy.deepcopy(divergence)):
             require(repr(again) == repr(divergence), "must survive pickling and copying")
