@@ -272,7 +272,7 @@ def test_your_own_is_registered_by_name():
     ("call", "error", "message"),
     [
         (lambda: create_normalizer("softmaxx"), ValueError, "Unknown normalizer 'softmaxx'. Did you mean 'softmax'"),
-        (lambda: create_normalizer("minmax", temperature=1.0), TypeError, "unexpected keyword argument 'temperature'"),
+        (lambda: create_normalizer("minmax", temperature=1.0), TypeError, "unexpected keyword argument"),
         (lambda: MinMax("batch"), TypeError, "positional argument"),
         (lambda: ZScore(scope="all"), ValueError, "scope must be 'sample' or 'batch', got 'all'"),
         (lambda: ZScore(eps=-1.0), ValueError, "eps must not be negative, got -1.0"),

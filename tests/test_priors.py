@@ -45,6 +45,7 @@ def test_needs_no_human_map_and_reads_none(name):
         TotalVariation(normalize="minmax"),
         Gini(),
         Gini(normalize="minmax"),
+        Gini(magnitudes="batch"),
         Area(),
         Area(power=1.0),
     ],
@@ -118,6 +119,18 @@ def test_values_of_maps_that_one_can_do_by_hand():
     assert float(Entropy()(torch.ones(1, 1, 1))) == 0.0
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e38])
+def test_the_index_of_the_mean_over_the_batch(factor):
+    prior = Gini(magnitudes="batch")
+    model = torch.rand(4, 300, 300) - 0.5  # more than is worked on at once
+    expected = Gini()(model.abs().mean(0, keepdim=True)).expand(4)
+    assert prior.scope == "batch"
+    torch.testing.assert_close(prior(model * factor), expected)
+    empty = torch.zeros(2, 5, requires_grad=True)
+    assert torch.equal(prior(empty), torch.ones(2))
+    assert not torch.autograd.grad(prior(empty).sum(), empty)[0].any()
+
+
 @pytest.mark.parametrize("name", ["entropy", "gini", "area"])
 def test_positions_are_all_alike(name):
     model, prior = torch.randn(2, 6, 6), sl.create_divergence(name)
@@ -150,6 +163,7 @@ def test_a_sum_with_a_comparison():
         (lambda: Area(power=0.5), "power must be at least 1, got 0.5"),
         (lambda: Entropy(normalize="minmax"), r"normalize of Entropy must make a distribution over positions"),
         (lambda: Gini(normalize="ginny"), "Unknown normalizer 'ginny'"),
+        (lambda: Gini(magnitudes="all"), "magnitudes must be 'sample' or 'batch', got 'all'"),
     ],
 )
 def test_bad_options(call, message):
