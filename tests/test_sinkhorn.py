@@ -148,6 +148,19 @@ def test_a_second_derivative_raises():
         grad.square().sum().backward()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of PyTorch at graph breaks
+def test_compiled_steps_run_it_as_it_is():
+    model, human = torch.randn(2, 4, 4), torch.rand(2, 4, 4)
+    results = []
+    for compare in (Sinkhorn(), torch.compile(Sinkhorn(), backend="aot_eager")):
+        leaf = model.clone().requires_grad_()
+        value = compare(leaf, human)
+        results.append((value, *torch.autograd.grad(value.sum(), leaf)))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
+
+
 def test_warns_where_the_plan_is_not_exact():
     model, human = torch.randn(2, 6, 6), torch.rand(2, 6, 6)
     with pytest.warns(UserWarning, match=r"not exact for 2 map\(s\) after 3 iterations.*Use a larger blur"):
