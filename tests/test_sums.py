@@ -66,6 +66,7 @@ def test_sums_of_sums_are_flat():
         (1.0, "MSE"),
     ]
     assert [type(part) for part in nested.parts] == [MSE, KL, Energy, KL, MSE]
+    assert repr(Sum([(2.0, MSE() + 3.0 * KL()), (1.0, Energy())])) == "2 * MSE() + 6 * KL() + Energy()"
 
 
 @pytest.mark.parametrize("make", [lambda d: d, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
@@ -315,6 +316,9 @@ def test_diagnosis_tells_of_sums_and_priors(divergence):
     values = [divergence(guided.explain(step[0], step[1]).detach(), step[2]) for step in loader]
     assert found.trained.divergence == pytest.approx(float(torch.cat(values).mean()), rel=1e-4)
     assert found.gradients.batches == 2
+    without = sl.diagnose(guided, loader, gradient_loader=[(images, labels, None)], witness=None)
+    assert without.gradients.batches == 1
+    assert without.gradients.ratio.median > 0.0
     if isinstance(divergence, Energy):
         assert found.trained.shuffled_divergence == pytest.approx(found.trained.divergence)
     with pytest.raises(ValueError, match="None of the 8 samples has a human map"):
