@@ -43,18 +43,18 @@ def _standard(x: Tensor) -> Tensor:
 
 def _kl(model: Tensor, human: Tensor) -> Tensor:
     target = _share(human)
-    return (torch.xlogy(target, target) - target * _standard(model).log_softmax(1)).sum(1)
+    return (target * (target.clamp_min(1e-38).log() - _standard(model).log_softmax(1))).sum(1)
 
 
 def _js(model: Tensor, human: Tensor) -> Tensor:
     logs, target = _standard(model).log_softmax(1), _share(human)
     shares = logs.exp()
     middle = ((shares + target) / 2).log()
-    return 0.5 * (shares * (logs - middle) + torch.xlogy(target, target) - target * middle).sum(1)
+    return 0.5 * (shares * (logs - middle) + target * (target.clamp_min(1e-38).log() - middle)).sum(1)
 
 
 def _bce(model: Tensor, human: Tensor) -> Tensor:
-    shrunk = 1e-6 + (1 - 2e-6) * _unit(model)
+    shrunk = 0.01 + 0.98 * _unit(model)
     return F.binary_cross_entropy(shrunk, _unit(human), reduction="none").mean(1)
 
 

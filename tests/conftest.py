@@ -30,6 +30,11 @@ def one_of(values: Iterable[Any], *quick: Any) -> list[Any]:
     return [pytest.param(value, marks=() if value in quick else pytest.mark.slow) for value in values]
 
 
+# What stands for all divergences where extractors are tested: the gradient reaches an extractor by one path, and what a
+# divergence sends along it is tested for each divergence on its own.
+DIVERGENCES = ("correlation", "kl", "mse", "right_reasons")
+
+
 def needs_layer(name: str) -> bool:
     """Whether the extractor of this name has no default layer."""
     return "layer" in EXTRACTOR_OPTIONS.get(name, {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch._dynamo.testing
-from conftest import extractor, network, one_of
+from conftest import DIVERGENCES, extractor, network, one_of
 from models import InplaceNet, TwoInputs, batch, plain_net
 from torch import nn
 from torch.nn import functional as F
@@ -124,7 +124,7 @@ def test_a_prepared_cam_step_is_exactly_the_same_for_every_head(net):
 
 
 @compiling
-@pytest.mark.parametrize("divergence", one_of(sl.list_divergences(), "correlation"))
+@pytest.mark.parametrize("divergence", one_of(DIVERGENCES, "correlation"))
 @pytest.mark.parametrize("name", COMPILE)
 def test_what_declares_to_compile_compiles_into_one_graph(name, divergence):
     eager, prepared = pair(name, "linear head", divergence)

@@ -20,6 +20,7 @@ from saliency_losses.divergences import (
     Ranking,
     Robust,
     SoftIoU,
+    absolute_saliency,
     best_threshold,
     imputed,
     ranking_hinge,
@@ -80,6 +81,17 @@ def test_batch_of_one_at_every_size(name, size):
             assert value.shape == (1,)
             assert value.isfinite().all()
             assert grad.isfinite().all()
+
+
+@each
+def test_map_without_a_known_cell_costs_nothing_and_gets_no_gradient(name):
+    leaf, known = MODEL.clone().requires_grad_(), torch.ones_like(MODEL)
+    known[1] = 0.0
+    value = sl.create_divergence(name)(leaf, MASK, known)
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    assert float(value[1].detach()) == 0.0
+    assert grad[[0, 2]].isfinite().all()
+    assert not grad[1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -236,6 +248,10 @@ def test_masked_l1_never_here_looks_at_the_mask():
     assert MaskedL1(human_normalize="none").reads == "mask"
 
 
+def test_absolute_saliency_of_nothing_known_is_zero():
+    assert float(absolute_saliency(torch.ones(1, 3), torch.ones(1, 3), torch.zeros(1, 3))) == 0.0
+
+
 def test_masked_l1_averages_where_the_sum_would_overflow():
     assert float(MaskedL1()(torch.full((1, 49), 3e38), torch.zeros(1, 49))) == pytest.approx(3e38, rel=1e-5)
 
@@ -256,14 +272,15 @@ def test_foreground_background_enlarges_the_models_map():
 
 
 def naive_ranking(model, human, known, pairs, margin, ties):
+    model, human, known = (x.flatten().tolist() for x in (model, human, known))
     total = compared = 0.0
     for i, j in pairs:
-        weight = float(known[i] * known[j])
+        weight = known[i] * known[j]
         if human[i] > human[j]:
-            total += weight * max(0.0, margin + float(model[j] - model[i]))
+            total += weight * max(0.0, margin + model[j] - model[i])
             compared += weight
         elif human[i] == human[j] and ties == "equal":
-            total += weight * max(0.0, float(model[j] - model[i]))
+            total += weight * max(0.0, model[j] - model[i])
             compared += weight
     return total, compared
 
@@ -280,7 +297,7 @@ def test_ranking_of_ties_with_a_margin_and_weights(human, margin, ties):
         values = ranking(MODEL, human, known.view(3, 6, 7))
         torch.testing.assert_close(values[0], ranking(MODEL[:1], human[:1])[0])
         for row, value in enumerate(values):
-            total, compared = naive_ranking(MODEL[row].flatten(), human[row].flatten(), known[row], pairs, margin, ties)
+            total, compared = naive_ranking(MODEL[row], human[row], known[row], pairs, margin, ties)
             over = {"mean": compared, "position": float(known[row].sum()), "sum": 1.0}[reduction]
             assert float(value) == pytest.approx(total / over, rel=1e-10)
 
@@ -324,6 +341,9 @@ def test_ranking_looks_at_a_few_pairs_at_a_time():
 
 def test_ranking_does_not_depend_on_shift_and_averages_where_the_sum_would_overflow():
     torch.testing.assert_close(Ranking()(MODEL + 2.0, HUMAN), Ranking()(MODEL, HUMAN))
+    far, human = (1e5 + MODEL).float(), HUMAN.float()
+    exact = Ranking()(far.double(), human.double())
+    torch.testing.assert_close(Ranking()(far, human).double(), exact, rtol=1e-6, atol=0.0)
     model = torch.tensor([[1.5e38, -1.5e38, 1.5e38]])
     assert float(Ranking()(model, torch.tensor([[0.0, 1.0, 0.0]]))) == pytest.approx(1.5e38, rel=1e-6)
 

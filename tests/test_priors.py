@@ -45,6 +45,7 @@ def test_needs_no_human_map_and_reads_none(name):
         TotalVariation(normalize="minmax"),
         Gini(),
         Gini(normalize="minmax"),
+        Gini(magnitudes="batch"),
         Area(),
         Area(power=1.0),
     ],
@@ -79,6 +80,14 @@ def test_extreme_maps_are_finite(name):
         assert torch.autograd.grad(value.sum(), leaf)[0].isfinite().all()
 
 
+def test_positions_whose_share_vanishes_send_no_gradient():
+    leaf = torch.randn(1, 6, 6).requires_grad_()
+    value = Entropy(normalize=Softmax(temperature=1e-38))(leaf)
+    (grad,) = torch.autograd.grad(1e3 * value.sum(), leaf)
+    assert float(value.detach()) == 0.0
+    assert not grad.any()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("entropy", 1.0), ("total_variation", 0.0), ("gini", 1.0), ("area", 0.0)]
 )
@@ -99,7 +108,7 @@ def test_values_of_maps_that_one_can_do_by_hand():
     assert float(sums(spot)) == pytest.approx(0.0, abs=1e-5)
     assert float(sums(half)) == pytest.approx(math.log(8) / math.log(16), abs=1e-5)
     assert float(Gini()(spot)) == 1 / 16
-    assert float(Gini()(half)) == 0.5
+    assert float(Gini()(half)) == float(Gini()(-half)) == 0.5
     assert float(Area()(half)) == 0.25
     assert float(Area(power=1.0)(half)) == 0.5
     assert float(Area(power=1.0, normalize="none")(half - 0.5)) == 0.25
@@ -108,6 +117,18 @@ def test_values_of_maps_that_one_can_do_by_hand():
     assert float(raw(half)) == pytest.approx(4 / 24)
     assert float(raw(half[:, :1])) == 0.0
     assert float(Entropy()(torch.ones(1, 1, 1))) == 0.0
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e38])
+def test_the_index_of_the_mean_over_the_batch(factor):
+    prior = Gini(magnitudes="batch")
+    model = torch.rand(4, 300, 300) - 0.5  # more than is worked on at once
+    expected = Gini()(model.abs().mean(0, keepdim=True)).expand(4)
+    assert prior.scope == "batch"
+    torch.testing.assert_close(prior(model * factor), expected)
+    empty = torch.zeros(2, 5, requires_grad=True)
+    assert torch.equal(prior(empty), torch.ones(2))
+    assert not torch.autograd.grad(prior(empty).sum(), empty)[0].any()
 
 
 @pytest.mark.parametrize("name", ["entropy", "gini", "area"])
@@ -142,6 +163,7 @@ def test_a_sum_with_a_comparison():
         (lambda: Area(power=0.5), "power must be at least 1, got 0.5"),
         (lambda: Entropy(normalize="minmax"), r"normalize of Entropy must make a distribution over positions"),
         (lambda: Gini(normalize="ginny"), "Unknown normalizer 'ginny'"),
+        (lambda: Gini(magnitudes="all"), "magnitudes must be 'sample' or 'batch', got 'all'"),
     ],
 )
 def test_bad_options(call, message):

@@ -72,6 +72,16 @@ def test_the_plan_moves_all_mass_where_it_belongs():
     torch.testing.assert_close(plan.sum(1), b.flatten(1), rtol=0.0, atol=1e-9)
 
 
+def test_a_map_stops_when_it_is_done_whatever_the_others_need():
+    cost, options = grid_cost((40,), 2.0, torch.device("cpu")), {"tolerance": 1e-3, "iterations": 2000}
+    a, b = (torch.randn(2, 40, dtype=torch.float64) for _ in range(2))
+    a, b = (torch.stack([maps[0], 6.0 * maps[1]]).softmax(1) for maps in (a, b))
+    together = transport_potentials(a, b, cost, 0.03**2, **options)
+    alone = transport_potentials(a[:1], b[:1], cost, 0.03**2, **options)
+    for both, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(both[:1], one, rtol=0.0, atol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{}, {"p": 1.0}, {"blur": 0.07}])
 def test_zero_where_the_distributions_agree(options):
     divergence = Sinkhorn(normalize="sum", **options)

@@ -135,18 +135,18 @@ def test_pyramid_of_flat_and_empty_maps():
 def test_unknown_cells_of_the_pyramid_lie_outside():
     """Two levels by hand: unknown cells are zeros, and a level is weighed by the known share of what it sees."""
     model, human = torch.randn(1, 6, dtype=torch.float64), torch.rand(1, 6, dtype=torch.float64)
-    known = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+    known = torch.tensor([[1.0, 0.5, 0.0, 1.0, 0.2, 0.0]], dtype=torch.float64)
     raw = Pyramid(levels=2, normalize="none", human_normalize="none")
-    scaled = human * ((model * known).max() + 1e-6) / ((human * known).max() + 1e-6)
-    gap, weights = ((model - scaled) * known)[0].numpy(), np.array([1, 4, 6, 4, 1])
+    scaled = human * (model[known > 0].max() + 1e-6) / (human[known > 0].max() + 1e-6)
+    gap, seen_share, weights = (model - scaled)[0].numpy(), known[0].numpy(), np.array([1, 4, 6, 4, 1])
     top, total = [], 0.0
     for start in (-1, 1, 3):
         seen = [(i - start, i) for i in range(start, start + 5) if 0 <= i < 6]
-        blurred = sum(weights[k] * gap[i] for k, i in seen) / 16
-        share = sum(weights[k] * float(known[0, i]) for k, i in seen) / sum(weights[k] for k, _ in seen)
+        blurred = sum(weights[k] * seen_share[i] * gap[i] for k, i in seen) / 16
+        share = sum(weights[k] * seen_share[i] for k, i in seen) / sum(weights[k] for k, _ in seen)
         top.append(share * blurred**2)
         total += share
-    expected = 0.5 * (float((gap**2).sum() / known.sum()) + sum(top) / total)
+    expected = 0.5 * ((seen_share * gap**2).sum() / seen_share.sum() + sum(top) / total)
     assert float(raw(model, human, known)[0]) == pytest.approx(expected, rel=1e-10)
 
 

@@ -81,7 +81,7 @@ class Divergence(nn.Module, ABC):
 
     @property
     def holds_statistics(self) -> bool:
-        """Whether statistics of the model's map count as constants: its gradient is then not the value's derivative."""
+        """Whether statistics of the model's map count as constants, and the gradient is not the value's derivative."""
         return bool(getattr(self.normalize, "detach", False) or getattr(self, "detach", False))
 
     @property

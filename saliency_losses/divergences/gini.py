@@ -1,10 +1,12 @@
 """How evenly the model's map is spread over positions."""
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
-from saliency_losses.divergences.normalize import FLAT
+from saliency_losses.divergences.normalize import FLAT, Scope
 from saliency_losses.divergences.normalizers import RAW, Normalizer
 from saliency_losses.divergences.prior import Prior
 
@@ -37,15 +39,17 @@ class Gini(Prior):
 
     .. math:: 1 - \frac{\sum_i \sum_j \big| |m_i| - |m_j| \big|}{2 N \sum_i |m_i|}
 
-    A small value asks for a sparse map: it is the published loss, minus the index, plus one; the original takes the
-    index of the magnitudes' mean over the batch, this of each map. It does not depend on the map's scale. A flat or
-    empty map gives 1, the largest value, and no gradient; nor do positions where the map is zero get any.
+    A small value asks for a sparse map. It does not depend on the map's scale. A flat or empty map gives 1, the largest
+    value, and no gradient; nor do positions where the map is zero get any.
 
     Args:
+        magnitudes: Those of each map, ``"sample"``; or, as published, their mean over all maps in this process's
+            ``"batch"``, which is for maps whose positions mean the same in each, such as the columns of a table. The
+            value is then the same for all maps.
         normalize: A normaliser, or its name.
 
     Raises:
-        ValueError: The normaliser is unknown.
+        ValueError: An option has an unknown value.
 
     Example:
         >>> Gini()(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, -5.0, 0.0]]))
@@ -57,9 +61,21 @@ class Gini(Prior):
         Intelligence 2021.
     """
 
-    def __init__(self, *, normalize: str | Normalizer = RAW) -> None:
+    def __init__(self, *, magnitudes: Scope = "sample", normalize: str | Normalizer = RAW) -> None:
         super().__init__(normalize=normalize)
+        if magnitudes not in get_args(Scope):
+            raise ValueError(f"magnitudes must be 'sample' or 'batch', got {magnitudes!r}.")
+        self.magnitudes = magnitudes
+
+    @property
+    def scope(self) -> Scope:
+        """See :attr:`Divergence.scope`."""
+        return "batch" if self.magnitudes == "batch" else super().scope
 
     def measure(self, model: Tensor) -> Tensor:
         """See :meth:`Prior.measure`."""
-        return 1.0 - gini_index(model)
+        if self.magnitudes == "sample":
+            return 1.0 - gini_index(model)
+        largest = model.detach().abs().amax()
+        mean = (model / torch.where(largest < torch.finfo(model.dtype).tiny, 1.0, largest)).abs().mean(0, keepdim=True)
+        return (1.0 - gini_index(mean)).expand(len(model))

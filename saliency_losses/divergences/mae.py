@@ -45,7 +45,7 @@ class MAE(Divergence):
         tensor([0.1667])
 
     Reference:
-        Gao, Sun, Bai, Gulati, Das, Zhao and Shah, Aligning Eyes between Humans and Deep Neural Network through
+        Gao, Sun, Zhao and Hong, Aligning Eyes between Humans and Deep Neural Network through
         Interactive Attention Alignment, CSCW 2022.
     """
 

@@ -59,7 +59,7 @@ class Pyramid(Divergence):
         \hat h = \frac{\max \hat m + 10^{-6}}{\max z^+(h) + 10^{-6}}\, z^+(h)
 
     with :math:`\hat m = z^+(m)`, :math:`z^+(x) = \max(0, (x - \bar x) / (\sigma_x + 10^{-5}))`, and :math:`P_l` the map
-    after l steps of :func:`pyramid_level`, on maps of any size and number of axes. The constant added to the deviation
+    after l steps of ``pyramid_level``, on maps of any size and number of axes. The constant added to the deviation
     makes maps of small scale weak; with ``ZScoreReLU()`` on both sides the value depends on no scale.
 
     A flat model map costs next to nothing, since the human map is scaled to it, and gets no gradient; an annotated but

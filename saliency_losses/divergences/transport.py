@@ -81,7 +81,7 @@ def transport_potentials(
     before = torch.full_like(relaxation, math.inf)
     for iteration in range(iterations + 1):
         new = softmin(log_target + g / epsilon, cost, epsilon)
-        error = torch.where(source > 0, source * ((f - new) / epsilon).expm1().abs(), 0.0).flatten(1).sum(1)
+        error = ((log_source + (f - new) / epsilon).exp() - source).abs().flatten(1).sum(1)
         running = error > tolerance
         if iteration == iterations or (iteration % _CHECKED == 0 and not bool(running.any())):
             break
