@@ -1,7 +1,9 @@
 """Every registered divergence: the contract, an oracle, extremes, and golden values of published code."""
 
+import inspect
 import math
 import re
+from typing import get_args
 
 import oracles
 import pytest
@@ -12,6 +14,7 @@ from divergence_oracles import DIVERGENCES
 import saliency_losses as sl
 from benchmarks.shortest import SHORTEST
 from saliency_losses.divergences import KL, MSE, MinMax, RightReasons, Softmax, normalize
+from saliency_losses.sizing import Sizing
 from saliency_losses.testing import check_divergence
 from saliency_losses.testing.probes import draw_human
 
@@ -24,6 +27,20 @@ each = pytest.mark.parametrize("name", sl.list_divergences())
 @each
 def test_contract(name):
     check_divergence(sl.create_divergence(name))
+
+
+SIZED = [
+    (name, sizing)
+    for name in sl.list_divergences()
+    if "sizing" in inspect.signature(type(sl.create_divergence(name)).__init__).parameters
+    for sizing in get_args(Sizing)
+]
+
+
+@pytest.mark.parametrize("case", one_of(SIZED, *(pair for pair in SIZED if pair[0] == "mse")), ids=str)
+def test_contract_at_every_sizing(case):
+    name, sizing = case
+    check_divergence(sl.create_divergence(name, sizing=sizing))
 
 
 @pytest.mark.parametrize(
