@@ -118,7 +118,7 @@ def main() -> None:
         found |= {key: peak_maps(step, model) for key, step in zip(("maps", "plain_maps"), steps, strict=True)}
         results[name] = found
         print(
-            f"{name:<24}{found['seconds'] * 1e3:8.0f}{found['plain_seconds'] * 1e3:8.0f}{found['ratio']:7.2f}"
+            f"{name:<24}{found['seconds'] * 1e3:8.1f}{found['plain_seconds'] * 1e3:8.1f}{found['ratio']:7.2f}"
             f"{found['low']:8.2f}-{found['high']:.2f}{found['maps']:9.1f}{found['plain_maps']:7.1f}",
             flush=True,
         )
