@@ -11,7 +11,7 @@ from models import batch, plain_net
 
 import saliency_losses as sl
 from saliency_losses import sizing
-from saliency_losses.divergences import KL, MSE, MinMax, Prior, RightReasons, normalizers, pair
+from saliency_losses.divergences import KL, MSE, MinMax, Prior, RightReasons, SumToOne, pair
 from saliency_losses.divergences.sum import Sum
 
 
@@ -103,7 +103,7 @@ def test_what_parts_share_is_computed_once(monkeypatch):
         return lambda *args, **options: calls.append(name) or function(*args, **options)
 
     monkeypatch.setattr(MinMax, "__call__", count("minmax", MinMax.__call__))
-    monkeypatch.setattr(normalizers.SumToOne, "__call__", count("sum", normalizers.SumToOne.__call__))
+    monkeypatch.setattr(SumToOne, "__call__", count("sum", SumToOne.__call__))
     monkeypatch.setattr(pair, "bring_to_size", count("resize", sizing.bring_to_size))
     model, human = torch.randn(3, 6, 7), torch.rand(3, 12, 14)
     (MSE() + MSE() + 0.5 * Slope() + KL(normalize="sum") + KL())(model, human)

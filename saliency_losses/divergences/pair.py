@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.normalizers import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.sizing import Sizing, bring_to_size
 
 __all__ = ["Pair"]

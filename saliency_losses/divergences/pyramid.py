@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
-from saliency_losses.divergences.normalizers import Normalizer, ZScoreReLU
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import ZScoreReLU
 from saliency_losses.sizing import Sizing
 
 __all__ = ["Pyramid", "pyramid_error", "pyramid_level"]

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.normalize import Scope, max_abs
-from saliency_losses.divergences.normalizers import MINMAX, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import MINMAX
 from saliency_losses.divergences.threshold import best_threshold
 from saliency_losses.sizing import Sizing
 

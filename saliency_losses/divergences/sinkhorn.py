@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalizers import SOFTMAX, SUM, Normalizer
+from saliency_losses.divergences.distributions import SOFTMAX, SUM
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.transport import grid_cost, self_potential, transport_potentials
 from saliency_losses.sizing import Sizing
 
