@@ -275,6 +275,8 @@ def test_soft_edges_are_those_of_a_blurred_box():
             r"Sample 0: box 0 .* not \(x, y, width",
         ),
         (lambda: maps.boxes_to_map(torch.tensor([[math.nan, 0, 2, 2]]), (4, 5)), "Sample 0: box 0"),
+        (lambda: maps.boxes_to_map(torch.tensor([0.1, 0.2, 0.4, 0.9]), (4, 5)), "no pixel .* or shares of the image"),
+        (lambda: maps.boxes_to_map(torch.tensor([1.6, 0, 2.4, 2]), (4, 5), sigma=1.0), "box 0 .* has no pixel"),
         (lambda: maps.boxes_to_map(torch.zeros(2, 5), (4, 5)), r"boxes must have shape .* got \(2, 5\)"),
         (
             lambda: maps.boxes_to_map([[0, 0, 2, 2]], (4, 5)),
@@ -291,7 +293,7 @@ def test_boxes_that_do_not_fit(call, message):
 
 
 def test_boxes_without_pixels_are_dropped_on_request():
-    boxes = torch.tensor([[[0.0, 0, 2, 2], [5, 0, 7, 2], [3, 0, 2, 2], [math.nan, 0, 9, 9]]])
+    boxes = torch.tensor([[[0.0, 0, 2, 2], [5, 0, 7, 2], [3, 0, 2, 2], [math.nan, 0, 9, 9], [0, 0, 9, math.nan]]])
     assert maps.boxes_to_map(boxes, (4, 5), sigma=0.5, outside="drop").isfinite().all()
     assert maps.boxes_to_map(boxes, (4, 5), outside="drop").sum() == 4
 
@@ -328,9 +330,11 @@ def test_polygons_agree_with_boxes_and_share_no_pixel():
 @pytest.mark.parametrize(
     ("polygons", "message"),
     [
-        ([[[(0, 0), (1, 1), (0, 1)]], [[(0, 0), (1, 1)]]], r"Sample 1: polygon 0 must be three or more .* \(2, 2\)"),
+        ([[[(0, 0), (3, 3), (0, 3)]], [[(0, 0), (1, 1)]]], r"Sample 1: polygon 0 must be three or more .* \(2, 2\)"),
         ([[(0, 0), (1, 1), (0, 1)]], "Sample 0: polygon 0 .* Each sample has a list of polygons"),
         ([[[(0, 0), (1, math.nan), (0, 1)]]], "Sample 0: polygon 0 has NaN or infinite coordinates"),
+        ([[[(4, 0), (9, 0), (9, 4)]]], "Sample 0: polygon 0 has no pixel on a map of height 4 and width 4"),
+        ([[[(0.1, 0.1), (0.9, 0.1), (0.9, 0.9)]]], "Sample 0: polygon 0 .* or shares of the image"),
         ([], "polygons must be a list"),
         (torch.zeros(3, 2), "polygons must be a list"),
     ],
@@ -338,6 +342,13 @@ def test_polygons_agree_with_boxes_and_share_no_pixel():
 def test_what_is_no_polygon(polygons, message):
     with pytest.raises(ValueError, match=message):
         maps.polygons_to_map(polygons, (4, 4))
+    with pytest.raises(ValueError, match="outside must be 'error' or 'drop', got 'clip'"):
+        maps.polygons_to_map([[]], (4, 4), outside="clip")
+
+
+def test_polygons_without_pixels_are_dropped_on_request():
+    polygons = [[[(0, 0), (2, 0), (2, 2), (0, 2)], [(4, 0), (9, 0), (9, 4)], [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9)]], []]
+    assert maps.polygons_to_map(polygons, (4, 4), outside="drop").sum((1, 2)).tolist() == [4, 0]
 
 
 def test_masks_become_maps():
