@@ -756,6 +756,19 @@ def test_what_is_no_map(change):
         change(torch.zeros(2, 0, 5))
     with pytest.raises(TypeError, match=r"must be float, uint8 .* or bool, got torch\.int64"):
         change(torch.zeros(4, 5, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"holds only 0 and 1: pass a mask as bool"):
+        change(torch.eye(9, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"holds NaN\. Where nothing is known, put zeros"):
+        change(torch.full((9, 9), math.nan))
+
+
+def test_annotators_hold_numbers_where_they_are():
+    drawn, present = torch.rand(2, 3, 4, 5), torch.tensor([[True, True, False], [True, False, True]])
+    drawn[~present] = math.nan
+    for call in (maps.combine_annotators, maps.annotator_agreement):
+        assert call(drawn, present=present).isfinite().all()
+        with pytest.raises(ValueError, match="maps holds NaN"):
+            call(drawn, present=present | ~present)
 
 
 @each
