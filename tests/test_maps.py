@@ -167,6 +167,10 @@ def test_a_degree_of_visual_angle():
             "Sample 1: fixation 0 has the weight -2; weights are finite, not negative",
         ),
         (
+            lambda: maps.fixations_to_map([[(0.3, 0.7)], [(0.5, 1.0), (0, 0)]], (4, 5), sigma=1.0),
+            "All fixations lie between 0 and 1, as shares of the image do: multiply x",
+        ),
+        (
             lambda: maps.denoise_fixations(torch.zeros(3, 2), [1, math.nan, 1]),
             "Sample 0: fixation 1 has the weight nan",
         ),
@@ -175,6 +179,14 @@ def test_a_degree_of_visual_angle():
 def test_fixations_that_do_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "where", [[(0.3, 0.7)], 2 * [(0, 0), (1, 1)], 2 * [(0.3, 0.7), (0.5, 1.1)], 2 * [(-0.3, 0.7), (0.5, 1)]]
+)
+def test_fixations_in_the_corner_are_no_shares(where):
+    assert maps.fixations_to_counts([where, []], (4, 5)).sum() == len(where)
+    assert maps.fixations_to_counts([3 * [(0.3, 0.7)]], (4, 5), outside="drop").sum() == 3
 
 
 # Denoising
