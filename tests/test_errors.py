@@ -73,6 +73,7 @@ BAD_CALLS = {
     ),
     "reduction": (lambda: guided(reduction="sum"), "reduction must be 'mean' or 'none', got 'sum'"),
     "denominator": (lambda: guided(denominator="all"), "denominator must be 'annotated', 'batch', 'sum' or a positive"),
+    "an infinite denominator": (lambda: guided(denominator=float("inf")), "or a positive finite number, got inf"),
     "denominator zero": (
         lambda: guided(denominator=0),
         "denominator must be 'annotated', 'batch', 'sum' or a positive",
