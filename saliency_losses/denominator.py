@@ -1,5 +1,6 @@
 """What a sum over maps is divided by, in one process and in several."""
 
+from math import inf
 from typing import Literal
 
 import torch
@@ -16,14 +17,16 @@ def check_denominator(denominator: Denominator) -> Denominator:
     """``denominator`` itself, if it is one.
 
     Raises:
-        ValueError: It is neither a known name nor a positive number.
+        ValueError: It is neither a known name nor a positive finite number.
     """
     if isinstance(denominator, str):
         known = denominator in ("annotated", "batch", "sum")
     else:
-        known = isinstance(denominator, (int, float)) and not isinstance(denominator, bool) and denominator > 0
+        known = isinstance(denominator, (int, float)) and not isinstance(denominator, bool) and 0 < denominator < inf
     if not known:
-        raise ValueError(f"denominator must be 'annotated', 'batch', 'sum' or a positive number, got {denominator!r}.")
+        raise ValueError(
+            f"denominator must be 'annotated', 'batch', 'sum' or a positive finite number, got {denominator!r}."
+        )
     return denominator
 
 

@@ -142,10 +142,8 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
     ):
         if bool((bad & annotated).any()):
             raise ValueError(f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. {remedy}")
-    if as_bytes and allowed[1] < float("inf") and 0.0 < float((high * annotated).amax()) <= 1.5 / 255:
-        raise ValueError(
-            "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
-        )
+    if allowed[1] < float("inf"):
+        _check_scale(float((high * annotated).amax()), as_bytes)
     empty = annotated & (high <= 0)
     if not warn_empty or not bool(empty.any()):
         return False
@@ -156,6 +154,19 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
         stacklevel=2,
     )
     return True
+
+
+def _check_scale(largest: float, as_bytes: bool) -> None:
+    """Refuse masks of zeros and ones that were divided by 255."""
+    if as_bytes and 0.0 < largest <= 1.5 / 255:
+        raise ValueError(
+            "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
+        )
+    if abs(largest - 1 / 255) < 1e-6:
+        raise ValueError(
+            "human_saliency has the largest value 1/255, as a mask of zeros and ones has that was divided by 255, by "
+            "torchvision's ToTensor for instance: pass it as bool, (mask > 0)."
+        )
 
 
 def _listed(which: Tensor, per_sample: int | None) -> str:

@@ -24,7 +24,7 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
         output: Logits (B, C), or an output with an entry ``logits``.
         targets: Class indices (B,), where -100 is ignored, or class probabilities (B, C); for one logit 0, 1 or
             between, (B,) or (B, 1).
-        reduction: As in PyTorch.
+        reduction: As in PyTorch, but the mean over a batch whose targets are all ignored is 0, not NaN.
 
     Raises:
         TypeError: The targets are not a tensor.
@@ -63,6 +63,9 @@ def cross_entropy(output: Any, targets: Any, *, reduction: str = "mean") -> Tens
         targets = targets.long()
         if looks_at_values(targets) and bool(((targets >= count) | ((targets < 0) & (targets != IGNORED))).any()):
             raise ValueError(f"targets must lie in 0..{count - 1}, got {int(targets.min())}..{int(targets.max())}.")
+        if reduction == "mean":
+            nothing = (targets == IGNORED).all()
+            return torch.where(nothing, 0.0, F.cross_entropy(logits, torch.where(nothing, 0, targets)))
     return F.cross_entropy(logits, targets, reduction=reduction)
 
 
@@ -118,7 +121,7 @@ def joint_weight(shape: tuple[int, ...], **weights: Tensor | None) -> Tensor | N
         weights: By the name of the argument, each in this shape or (B,).
 
     Raises:
-        ValueError: A weight has another shape.
+        ValueError: A weight has another shape, or on the CPU a value that is negative or not finite.
 
     Example:
         >>> joint_weight((2,), sample_weight=torch.tensor([1.0, 2.0]), task_sample_weight=torch.tensor([3.0, 3.0]))
@@ -132,6 +135,10 @@ def joint_weight(shape: tuple[int, ...], **weights: Tensor | None) -> Tensor | N
             got = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
             wanted = " or ".join(map(str, dict.fromkeys((shape[:1], shape))))
             raise ValueError(f"{name} must be a tensor of shape {wanted}, got {got}.")
+        if looks_at_values(weight) and not bool((weight.isfinite() & (weight >= 0)).all()):
+            raise ValueError(
+                f"{name} must be finite and not negative, got {weight.min().item():g}..{weight.max().item():g}."
+            )
         weight = weight.view(*weight.shape, *[1] * (len(shape) - weight.ndim))
         joint = weight if joint is None else joint * weight
     return joint

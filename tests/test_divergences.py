@@ -190,6 +190,7 @@ def test_golden_values_of_published_code():
         (lambda: MSE()(torch.rand(2, 3), torch.rand(2, 3), torch.rand(2, 2)), "expected known in the shape of the"),
         (lambda: KL(form="mit"), "form='mit' is KL"),
         (lambda: KL(direction="both"), "direction must be 'human_model' or 'model_human'"),
+        (lambda: KL(floor=-1.0), "floor must be finite and not negative, got -1.0"),
         (lambda: KL(form="it"), "form must be 'exact' or 'mit'"),
         (lambda: MSE()(torch.rand(2, 0), torch.rand(2, 0)), "expected non-empty maps"),
         (lambda: MSE()(torch.rand(2, 3), torch.ones(2, 3, dtype=torch.long)), "expected floating-point maps"),

@@ -73,6 +73,7 @@ BAD_CALLS = {
     ),
     "reduction": (lambda: guided(reduction="sum"), "reduction must be 'mean' or 'none', got 'sum'"),
     "denominator": (lambda: guided(denominator="all"), "denominator must be 'annotated', 'batch', 'sum' or a positive"),
+    "an infinite denominator": (lambda: guided(denominator=float("inf")), "or a positive finite number, got inf"),
     "denominator zero": (
         lambda: guided(denominator=0),
         "denominator must be 'annotated', 'batch', 'sum' or a positive",
@@ -180,6 +181,10 @@ BAD_CALLS = {
     "a uint8 mask of zeros and ones": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).to(torch.uint8)),
         r"uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool",
+    ),
+    "a mask of zeros and ones divided by 255": (
+        lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).float() / 255),
+        r"the largest value 1/255, .*ToTensor for instance: pass it as bool, \(mask > 0\)",
     ),
     "annotated as indices": (
         lambda: guided()(IMAGES, LABELS, HUMAN, annotated=torch.tensor([0, 1, 2, 3])),

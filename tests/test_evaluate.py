@@ -177,8 +177,9 @@ def test_no_gradient_is_computed_that_nobody_asked_for(by_rows, monkeypatch):
 def test_what_else_asks_for_a_gradient_gets_it(by_rows):
     model, human = torch.randn(5, 42, dtype=torch.float64), torch.rand(5, 42, dtype=torch.float64)
     known = torch.rand(5, 42, dtype=torch.float64)
-    learned = Learned()
+    learned, weights = Learned(), torch.rand(1, 5, dtype=torch.float64)
     for leaf, step in (
+        (weights.clone(), lambda leaf: evaluate.evaluate([MSE()], leaf, model, human, None)[0]),
         (human.clone(), lambda leaf: MSE()(model, leaf)),
         (known.clone(), lambda leaf: MSE()(model, human, leaf)),
         (learned.scale, lambda leaf: learned(model, human)),
@@ -188,6 +189,17 @@ def test_what_else_asks_for_a_gradient_gets_it(by_rows):
         assert gradient.any()
         both = model.clone().requires_grad_()
         assert torch.autograd.grad(step(leaf).sum() + both.sum(), leaf)[0].any()
+    assert not by_rows
+
+
+def test_weights_of_samples_can_be_learned_whatever_the_size_of_the_batch(by_rows):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).double()
+    weight = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    guided = sl.SaliencyGuidedLoss(net, reduction="none")
+    images, human = torch.rand(4, 1, 8, 8, dtype=torch.float64), torch.rand(4, 8, 8, dtype=torch.float64)
+    out = guided(images, torch.tensor([0, 1, 1, 0]), human, saliency_sample_weight=weight)
+    (gradient,) = torch.autograd.grad(out.saliency_loss.sum(), weight)
+    torch.testing.assert_close(gradient, out.saliency_loss.detach())
     assert not by_rows
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 import saliency_losses as sl
+from saliency_losses.task import cross_entropy
 
 
 def grads(loss, module):
@@ -250,6 +251,27 @@ def test_sample_weight_scales_both_terms():
     out = sl.SaliencyGuidedLoss(net, alpha=0.3)(images, labels, human, sample_weight=weight)
     torch.testing.assert_close(out.task_loss, (each.task_loss * weight).mean())
     torch.testing.assert_close(out.saliency_loss, (each.saliency_loss * weight).mean())
+
+
+@pytest.mark.parametrize("name", ["sample_weight", "task_sample_weight", "saliency_sample_weight"])
+def test_weights_that_are_none(name):
+    guided = sl.SaliencyGuidedLoss(plain_net())
+    for wrong in (float("nan"), float("inf"), -1.0):
+        weight = torch.tensor([1.0, wrong, 1.0, 1.0])
+        with pytest.raises(ValueError, match=f"{name} must be finite and not negative, got"):
+            guided(*batch(), **{name: weight})
+
+
+@pytest.mark.parametrize("weight", [None, torch.ones(4)])
+def test_a_batch_of_ignored_targets_costs_nothing(weight):
+    net, (images, labels, human) = plain_net(), batch()
+    ignored = torch.full_like(labels, -100)
+    for human_saliency in (human, None):
+        out = sl.SaliencyGuidedLoss(net)(images, ignored, human_saliency, sample_weight=weight)
+        assert out.loss.item() == out.task_loss.item() == 0.0
+        assert not any(g.any() for g in grads(out.loss, net) if g is not None)
+    some = torch.where(torch.arange(4) == 1, -100, labels)
+    assert torch.equal(cross_entropy(net(images), some), F.cross_entropy(net(images), some))
 
 
 @pytest.mark.parametrize("name", ["cam", "grad_cam", "input_gradient"])

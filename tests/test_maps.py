@@ -167,6 +167,10 @@ def test_a_degree_of_visual_angle():
             "Sample 1: fixation 0 has the weight -2; weights are finite, not negative",
         ),
         (
+            lambda: maps.fixations_to_map([[(0.3, 0.7)], [(0.5, 1.0), (0, 0)]], (4, 5), sigma=1.0),
+            "All fixations lie between 0 and 1, as shares of the image do: multiply x",
+        ),
+        (
             lambda: maps.denoise_fixations(torch.zeros(3, 2), [1, math.nan, 1]),
             "Sample 0: fixation 1 has the weight nan",
         ),
@@ -175,6 +179,14 @@ def test_a_degree_of_visual_angle():
 def test_fixations_that_do_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "where", [[(0.3, 0.7)], 2 * [(0, 0), (1, 1)], 2 * [(0.3, 0.7), (0.5, 1.1)], 2 * [(-0.3, 0.7), (0.5, 1)]]
+)
+def test_fixations_in_the_corner_are_no_shares(where):
+    assert maps.fixations_to_counts([where, []], (4, 5)).sum() == len(where)
+    assert maps.fixations_to_counts([3 * [(0.3, 0.7)]], (4, 5), outside="drop").sum() == 3
 
 
 # Denoising
@@ -275,6 +287,8 @@ def test_soft_edges_are_those_of_a_blurred_box():
             r"Sample 0: box 0 .* not \(x, y, width",
         ),
         (lambda: maps.boxes_to_map(torch.tensor([[math.nan, 0, 2, 2]]), (4, 5)), "Sample 0: box 0"),
+        (lambda: maps.boxes_to_map(torch.tensor([0.1, 0.2, 0.4, 0.9]), (4, 5)), "no pixel .* or shares of the image"),
+        (lambda: maps.boxes_to_map(torch.tensor([1.6, 0, 2.4, 2]), (4, 5), sigma=1.0), "box 0 .* has no pixel"),
         (lambda: maps.boxes_to_map(torch.zeros(2, 5), (4, 5)), r"boxes must have shape .* got \(2, 5\)"),
         (
             lambda: maps.boxes_to_map([[0, 0, 2, 2]], (4, 5)),
@@ -291,7 +305,7 @@ def test_boxes_that_do_not_fit(call, message):
 
 
 def test_boxes_without_pixels_are_dropped_on_request():
-    boxes = torch.tensor([[[0.0, 0, 2, 2], [5, 0, 7, 2], [3, 0, 2, 2], [math.nan, 0, 9, 9]]])
+    boxes = torch.tensor([[[0.0, 0, 2, 2], [5, 0, 7, 2], [3, 0, 2, 2], [math.nan, 0, 9, 9], [0, 0, 9, math.nan]]])
     assert maps.boxes_to_map(boxes, (4, 5), sigma=0.5, outside="drop").isfinite().all()
     assert maps.boxes_to_map(boxes, (4, 5), outside="drop").sum() == 4
 
@@ -328,9 +342,11 @@ def test_polygons_agree_with_boxes_and_share_no_pixel():
 @pytest.mark.parametrize(
     ("polygons", "message"),
     [
-        ([[[(0, 0), (1, 1), (0, 1)]], [[(0, 0), (1, 1)]]], r"Sample 1: polygon 0 must be three or more .* \(2, 2\)"),
+        ([[[(0, 0), (3, 3), (0, 3)]], [[(0, 0), (1, 1)]]], r"Sample 1: polygon 0 must be three or more .* \(2, 2\)"),
         ([[(0, 0), (1, 1), (0, 1)]], "Sample 0: polygon 0 .* Each sample has a list of polygons"),
         ([[[(0, 0), (1, math.nan), (0, 1)]]], "Sample 0: polygon 0 has NaN or infinite coordinates"),
+        ([[[(4, 0), (9, 0), (9, 4)]]], "Sample 0: polygon 0 has no pixel on a map of height 4 and width 4"),
+        ([[[(0.1, 0.1), (0.9, 0.1), (0.9, 0.9)]]], "Sample 0: polygon 0 .* or shares of the image"),
         ([], "polygons must be a list"),
         (torch.zeros(3, 2), "polygons must be a list"),
     ],
@@ -338,6 +354,13 @@ def test_polygons_agree_with_boxes_and_share_no_pixel():
 def test_what_is_no_polygon(polygons, message):
     with pytest.raises(ValueError, match=message):
         maps.polygons_to_map(polygons, (4, 4))
+    with pytest.raises(ValueError, match="outside must be 'error' or 'drop', got 'clip'"):
+        maps.polygons_to_map([[]], (4, 4), outside="clip")
+
+
+def test_polygons_without_pixels_are_dropped_on_request():
+    polygons = [[[(0, 0), (2, 0), (2, 2), (0, 2)], [(4, 0), (9, 0), (9, 4)], [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9)]], []]
+    assert maps.polygons_to_map(polygons, (4, 4), outside="drop").sum((1, 2)).tolist() == [4, 0]
 
 
 def test_masks_become_maps():
@@ -745,6 +768,19 @@ def test_what_is_no_map(change):
         change(torch.zeros(2, 0, 5))
     with pytest.raises(TypeError, match=r"must be float, uint8 .* or bool, got torch\.int64"):
         change(torch.zeros(4, 5, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"holds only 0 and 1: pass a mask as bool"):
+        change(torch.eye(9, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"holds NaN\. Where nothing is known, put zeros"):
+        change(torch.full((9, 9), math.nan))
+
+
+def test_annotators_hold_numbers_where_they_are():
+    drawn, present = torch.rand(2, 3, 4, 5), torch.tensor([[True, True, False], [True, False, True]])
+    drawn[~present] = math.nan
+    for call in (maps.combine_annotators, maps.annotator_agreement):
+        assert call(drawn, present=present).isfinite().all()
+        with pytest.raises(ValueError, match="maps holds NaN"):
+            call(drawn, present=present | ~present)
 
 
 @each

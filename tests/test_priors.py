@@ -160,7 +160,8 @@ def test_a_sum_with_a_comparison():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Area(power=0.5), "power must be at least 1, got 0.5"),
+        (lambda: Area(power=0.5), "power must be finite and at least 1, got 0.5"),
+        (lambda: Area(power=float("inf")), "power must be finite and at least 1, got inf"),
         (lambda: Entropy(normalize="minmax"), r"normalize of Entropy must make a distribution over positions"),
         (lambda: Gini(normalize="ginny"), "Unknown normalizer 'ginny'"),
         (lambda: Gini(magnitudes="all"), "magnitudes must be 'sample' or 'batch', got 'all'"),

@@ -170,7 +170,8 @@ def test_warns_where_the_plan_is_not_exact():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blur": 0.0}, "blur must be positive, got 0.0"),
+        ({"blur": 0.0}, "blur must be positive and finite, got 0.0"),
+        ({"blur": float("inf")}, "blur must be positive and finite, got inf"),
         ({"p": 3.0}, "p must lie between 1 and 2, got 3.0"),
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
         ({"normalize": "minmax"}, r"^normalize of Sinkhorn must make a distribution.*got MinMax\(\)"),

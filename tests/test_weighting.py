@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import saliency_losses as sl
 from saliency_losses.diagnosis.advice import USUAL
 from saliency_losses.diagnosis.gradients import shares
+from saliency_losses.divergences import MSE
 from saliency_losses.weighting import (
     Additive,
     Balanced,
@@ -556,6 +557,17 @@ def test_balanced_leaves_its_weight_where_there_is_nothing_to_measure():
     broken = torch.tensor(float("inf")) * guided.model(images).sum()
     guided.weighting(broken, guided.model(images).sum(), guided.model)
     same_state(before, guided.weighting.state_dict())
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-7])
+def test_balanced_measures_gradients_that_vanish_in_half_precision(size):
+    net, weights = plain_net(), []
+    for enabled in (False, True):
+        guided = sl.SaliencyGuidedLoss(net, divergence=size * MSE(), weighting=Balanced(layer="0", limit=1e9))
+        with torch.autocast("cpu", dtype=torch.float16, enabled=enabled):
+            guided(*batch())
+        weights.append(guided.weighting.weight)
+    torch.testing.assert_close(weights[1], weights[0], rtol=0.02, atol=0.0)
 
 
 def test_balanced_is_limited():

@@ -1,5 +1,7 @@
 """How large a part of the image the model's map covers."""
 
+import math
+
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
@@ -39,8 +41,8 @@ class Area(Prior):
 
     def __init__(self, *, power: float = 2.0, normalize: str | Normalizer = MINMAX) -> None:
         super().__init__(normalize=normalize)
-        if not power >= 1:
-            raise ValueError(f"power must be at least 1, got {power}.")
+        if not 1 <= power < math.inf:
+            raise ValueError(f"power must be finite and at least 1, got {power}.")
         self.power = power
 
     def measure(self, model: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Normalisers that make a map a distribution over its positions."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,11 @@ class SumToOne(Normalizer):
     log_floor: float = 1e-8
     detach: bool = False
     distribution: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.minimum):
+            raise ValueError(f"minimum must be finite, got {self.minimum}.")
 
     def __call__(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """See :class:`Normalizer`."""

@@ -1,5 +1,7 @@
 """The share of the model's positive saliency that lies outside a mask."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -75,8 +77,8 @@ class Energy(Divergence):
     ) -> None:
         super().__init__(normalize=normalize, sizing=sizing)
         for name, value in (("floor", floor), ("eps", eps)):
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}.")
         self.floor = floor
         self.eps = eps
 

@@ -31,11 +31,12 @@ def evaluate(
 
     Large batches on the CPU are worked on a few rows at a time, value and gradient together: a chain of passes over
     maps is then read from the cache, and besides the maps only their gradient takes memory. Second derivatives, maps
-    that depend on each other, transforms of ``torch.func`` and compiled graphs take the direct way.
+    that depend on each other, weights that are learned, transforms of ``torch.func`` and compiled graphs take the
+    direct way.
 
     Args:
         parts: The divergences.
-        weights: (P, B), constants; a value of weight zero takes no part, whatever it is.
+        weights: (P, B); a value of weight zero takes no part, whatever it is.
         model: (B, \*s).
         human: (B, \*S), or ``None``.
         known: (B, \*S), or ``None``.
@@ -51,7 +52,7 @@ def evaluate(
     weights = weights.to(working_dtype(model, human))
     with torch.autocast(model.device.type, enabled=False):
         rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
-        if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, model, human, known):
+        if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, weights, model, human, known):
             needed = model.requires_grad and torch.is_grad_enabled()
             total, values = _Rows.apply(model, human, known, weights, parts, needed, rows)
         else:
@@ -86,8 +87,10 @@ def _one_per_map(part: _Part, pair: Pair, count: int) -> Tensor:
     return values
 
 
-def _by_rows(parts: Sequence[_Part], model: Tensor, human: Tensor | None, known: Tensor | None) -> bool:
-    others = chain((human, known), *(part.parameters() for part in parts))
+def _by_rows(
+    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+) -> bool:
+    others = chain((weights, human, known), *(part.parameters() for part in parts))
     return (
         model.device.type == "cpu"
         and all(part.scope == "sample" for part in parts)

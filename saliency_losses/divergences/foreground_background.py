@@ -1,5 +1,7 @@
 """Relevance outside a mask towards zero, inside towards one."""
 
+import math
+
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
@@ -64,8 +66,8 @@ class ForegroundBackground(Divergence):
     ) -> None:
         super().__init__(normalize=normalize, sizing=sizing)
         for name, value in (("background", background), ("foreground", foreground)):
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}.")
         self.background = background
         self.foreground = foreground
 

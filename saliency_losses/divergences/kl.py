@@ -1,5 +1,6 @@
 """Kullback-Leibler divergence between the maps as distributions."""
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -85,6 +86,8 @@ class KL(Divergence):
             if direction != "human_model" or not isinstance(self.normalize, SumToOne):
                 raise ValueError("form='mit' is KL(human || model) of sums: normalize='sum', direction='human_model'.")
             self.normalize = replace(self.normalize, log_floor=_MIT_EPS)
+        if not 0.0 <= floor < math.inf:
+            raise ValueError(f"floor must be finite and not negative, got {floor}.")
         self.direction = direction
         self.form = form
         self.floor = floor

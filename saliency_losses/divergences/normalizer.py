@@ -1,5 +1,6 @@
 """What a normaliser is: what is done to a map before it is compared."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, get_args
@@ -28,9 +29,14 @@ class Normalizer(ABC):
     def __post_init__(self) -> None:
         if getattr(self, "scope", "sample") not in get_args(Scope):
             raise ValueError(f"scope must be 'sample' or 'batch', got {getattr(self, 'scope', None)!r}.")
-        for name in ("eps", "floor"):
-            if not getattr(self, name, 0.0) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        for name in ("eps", "floor", "log_floor", "temperature"):
+            value = getattr(self, name, 0.0)
+            if isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a number, which is not learned, got {type(value).__name__}.")
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {value}.")
+        if getattr(self, "eps", 0.0) >= 1:
+            raise ValueError(f"eps must be below 1, or every map is flat, got {getattr(self, 'eps', 1.0)}.")
 
     @property
     def per_batch(self) -> bool:

@@ -1,5 +1,6 @@
 """Positions in the order of a person's interest: a hinge over pairs."""
 
+import math
 from typing import Literal
 
 import torch
@@ -113,8 +114,8 @@ class Ranking(Divergence):
         sizing: Sizing = "area",
     ) -> None:
         super().__init__(normalize=normalize, sizing=sizing)
-        if not margin >= 0:
-            raise ValueError(f"margin must not be negative, got {margin}.")
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin must be finite and not negative, got {margin}.")
         if ties not in ("equal", "ignore"):
             raise ValueError(f"ties must be 'equal' or 'ignore', got {ties!r}.")
         if reduction not in ("mean", "position", "sum"):

@@ -1,5 +1,6 @@
 r"""Signed annotations that may be inaccurate and incomplete: a tolerant comparison with a threshold found by search."""
 
+import math
 from typing import Literal
 
 import torch
@@ -84,8 +85,8 @@ class Robust(Divergence):
         sizing: Sizing = "nearest",
     ) -> None:
         super().__init__(normalize=normalize, sizing=sizing)
-        if not tolerance >= 0:
-            raise ValueError(f"tolerance must not be negative, got {tolerance}.")
+        if not 0 <= tolerance < math.inf:
+            raise ValueError(f"tolerance must be finite and not negative, got {tolerance}.")
         if imputation not in ("gaussian", "none"):
             raise ValueError(f"imputation must be 'gaussian' or 'none', got {imputation!r}.")
         if threshold not in ("sample", "batch"):

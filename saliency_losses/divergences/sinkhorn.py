@@ -1,5 +1,6 @@
 """Optimal transport between the maps as distributions."""
 
+import math
 from typing import Any
 
 import torch
@@ -133,8 +134,8 @@ class Sinkhorn(Divergence):
                     f"{side} of Sinkhorn must make a distribution over positions, such as 'softmax' or 'sum', got "
                     f"{chosen}."
                 )
-        if not blur > 0:
-            raise ValueError(f"blur must be positive, got {blur}.")
+        if not 0 < blur < math.inf:
+            raise ValueError(f"blur must be positive and finite, got {blur}.")
         if not 1 <= p <= 2:
             raise ValueError(f"p must lie between 1 and 2, got {p}.")
         if iterations < 1:

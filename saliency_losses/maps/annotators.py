@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.normalize import standardize
-from saliency_losses.maps.reading import full_precision, read_maps
+from saliency_losses.maps.reading import check_numbers, full_precision, read_maps
 
 __all__ = ["annotator_agreement", "combine_annotators"]
 
@@ -46,9 +46,7 @@ def combine_annotators(
         raise ValueError(f"how must be 'mean', 'union', 'majority' or 'share', got {how!r}.")
     if not 0 < at_least <= 1:
         raise ValueError(f"at_least must be a share in (0, 1], got {at_least}.")
-    maps = read_maps(maps, "maps")
-    here = _present(maps, present)
-    maps = torch.where(here, maps, 0.0)
+    maps, here = _read(maps, present)
     count = here.sum(-3)
     if how == "mean":
         return maps.sum(-3) / count.clamp_min(1)
@@ -89,9 +87,8 @@ def annotator_agreement(
     """
     if how not in ("iou", "correlation"):
         raise ValueError(f"how must be 'iou' or 'correlation', got {how!r}.")
-    maps = read_maps(maps, "maps")
-    here = _present(maps, present)
-    maps = torch.where(here, maps, 0.0).flatten(-2)
+    maps, here = _read(maps, present)
+    maps = maps.flatten(-2)
     with full_precision(maps.device):
         if how == "iou":
             marked = (maps > threshold).to(maps.dtype)
@@ -110,8 +107,9 @@ def annotator_agreement(
     return torch.where(number > 0, mean, 1.0)
 
 
-def _present(maps: Tensor, present: Tensor | None) -> Tensor:
-    """(B, A, 1, 1), or (A, 1, 1)."""
+def _read(maps: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The maps, zero where there is none, and whether there is one, (B, A, 1, 1) or (A, 1, 1)."""
+    maps = read_maps(maps, "maps", numbers=False)
     if maps.ndim not in (3, 4):
         raise ValueError(f"maps must have shape (A, H, W) or (B, A, H, W), got {tuple(maps.shape)}.")
     lead = maps.shape[:-2]
@@ -122,4 +120,7 @@ def _present(maps: Tensor, present: Tensor | None) -> Tensor:
             f"present must be bool of shape {tuple(lead)}, a value per annotator, got {present.dtype} of shape "
             f"{tuple(present.shape)}."
         )
-    return present[..., None, None]
+    here = present[..., None, None]
+    maps = torch.where(here, maps, 0.0)
+    check_numbers(maps, "maps")
+    return maps, here

@@ -26,8 +26,8 @@ def boxes_to_map(
         boxes: In pixels: (4,) for one sample, (B, 4) for one box each, (B, N, 4), or B of (N_i, 4).
         size: (height, width) of the map.
         sigma: Standard deviation in pixels of a Gaussian that softens the edges.
-        outside: ``"error"`` for boxes that miss the map or have no area, or ``"drop"`` to leave them out without
-            waiting for the device.
+        outside: ``"error"`` for boxes without a pixel on the map, such as shares of the image, or ``"drop"`` to leave
+            them out without waiting for the device.
 
     Returns:
         (B, H, W), or (H, W) for one sample.
@@ -49,16 +49,18 @@ def boxes_to_map(
     single = isinstance(boxes, Tensor) and boxes.ndim == 1
     read = _read(boxes.unsqueeze(0) if isinstance(boxes, Tensor) and single else boxes)
     left, top, right, bottom = read.unbind(2)
-    real = (left < right) & (top < bottom) & (left < width) & (top < height) & (right > 0) & (bottom > 0)
+    real = _holds_pixel(left, right, width) & _holds_pixel(top, bottom, height)
     at = first_of(~real & (read != 0).any(2)) if outside == "error" and has_values(read) else None
     if at is not None:
         raise ValueError(
             f"Sample {at[0]}: box {at[1]} {tuple(round(edge, 2) for edge in read[at].tolist())} has no pixel on a map "
             f"of height {height} and width {width}. Boxes are (xmin, ymin, xmax, ymax) in the map's pixels, not (x, y, "
-            "width, height); outside='drop' leaves such boxes out."
+            "width, height) or shares of the image; outside='drop' leaves such boxes out."
         )
-    across, down = _inside(left, right, width, sigma), _inside(top, bottom, height, sigma)
-    across = torch.where(real.unsqueeze(2), across, 0.0)
+    across, down = (
+        torch.where(real.unsqueeze(2), _inside(low, high, side, sigma), 0.0)
+        for low, high, side in ((left, right, width), (top, bottom, height))
+    )
     maps = read.new_zeros(len(read), height, width)
     for number in range(read.shape[1]):
         maps = torch.maximum(maps, down[:, number].unsqueeze(2) * across[:, number].unsqueeze(1))
@@ -74,6 +76,12 @@ def _read(boxes: Tensor | Sequence[Any]) -> Tensor:
             )
         return as_float(boxes if boxes.ndim == 3 else boxes.unsqueeze(1))
     return pad_sequence(read_samples(boxes, "boxes", (4,)), batch_first=True)
+
+
+def _holds_pixel(low: Tensor, high: Tensor, side: int) -> Tensor:
+    """(B, N): whether a pixel's centre is between the edges, and on the map."""
+    first = (low - 0.5).ceil().clamp_min(0.0)
+    return (first + 0.5 < high) & (first < side)
 
 
 def _inside(low: Tensor, high: Tensor, side: int, sigma: float) -> Tensor:

@@ -34,8 +34,9 @@ def fixations_to_map(
         sigma: In pixels, at least 0.5; one degree of visual angle is ``pixels_per_degree(...)``.
         weights: Durations, in the form of the fixations: (N,), (B, N), or B of (N_i,); zero where a tensor is padded.
         subpixel: Whether Gaussians are centred where the fixations are, or on their pixels.
-        outside: ``"error"`` for fixations that are not on the map, or ``"drop"`` to leave them out, those with NaN
-            coordinates or weights included, without waiting for the device.
+        outside: ``"error"`` for fixations that are not on the map, or all between 0 and 1 like shares of the image; or
+            ``"drop"`` to leave out what is not on it, NaN coordinates or weights included, without waiting for the
+            device.
 
     Returns:
         (B, H, W), or (H, W) for one sample.

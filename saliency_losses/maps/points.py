@@ -104,7 +104,7 @@ def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> T
 
     Raises:
         ValueError: A point outside the map, without finite coordinates or with a weight that is none; the message
-            names it. Or an unknown option.
+            names it. Or several that all look like shares of the image, or an unknown option.
     """
     if outside not in ("error", "drop"):
         raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
@@ -121,4 +121,15 @@ def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> T
             f"{height} and width {width}. Coordinates are (x, y) in the map's pixels, not (row, column) or shares of "
             "the image; outside='drop' leaves such fixations out."
         )
+    if outside == "error" and min(size) > 2 and has_values(x) and _look_like_shares(x[used], y[used]):
+        raise ValueError(
+            "All fixations lie between 0 and 1, as shares of the image do: multiply x by its width and y by its "
+            "height. outside='drop' takes them as pixels."
+        )
     return torch.where(used & inside, weight, 0.0)
+
+
+def _look_like_shares(x: Tensor, y: Tensor) -> bool:
+    """Whether three or more points all lie in the first pixels, and not on their centres."""
+    at = torch.stack([x, y])
+    return len(x) > 2 and bool(((at >= 0) & (at <= 1)).all()) and bool((at != at.round()).any())

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_losses.maps.points import Outside
 from saliency_losses.maps.reading import as_float, check_size
 
 __all__ = ["polygons_to_map"]
 
 
-def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int]) -> Tensor:
+def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int], *, outside: Outside = "error") -> Tensor:
     r"""1 inside the polygons of a sample, 0 outside.
 
     A pixel is inside if its centre is: vertices keep their fractions. Where a polygon crosses itself, what it
@@ -22,12 +23,14 @@ def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int]) ->
     Args:
         polygons: For each sample, its polygons, each of vertices (x, y) in pixels, (V, 2); none is allowed.
         size: (height, width) of the map.
+        outside: ``"error"`` for polygons without a pixel on the map, or ``"drop"`` to leave them out.
 
     Returns:
         (B, H, W).
 
     Raises:
-        ValueError: Something that is not a polygon; the message names the sample.
+        ValueError: Something that is not a polygon, or an option or polygon that does not fit; the message names the
+            sample.
 
     Example:
         >>> polygons_to_map([[[(0, 0), (4, 0), (0, 4)]]], (4, 4))
@@ -37,6 +40,8 @@ def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int]) ->
                  [1., 0., 0., 0.]]])
     """
     height, width = check_size(size)
+    if outside not in ("error", "drop"):
+        raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
     if isinstance(polygons, Tensor) or not polygons:
         raise ValueError("polygons must be a list with, for each sample, a list of its polygons (V, 2).")
     filled = torch.zeros(len(polygons), height, width, dtype=torch.bool)
@@ -53,7 +58,14 @@ def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int]) ->
             vertices = vertices.double().cpu()
             if not bool(vertices.isfinite().all()):
                 raise ValueError(f"Sample {index}: polygon {number} has NaN or infinite coordinates.")
-            filled[index] |= _fill(vertices, height, width)
+            inside = _fill(vertices, height, width)
+            if outside == "error" and not bool(inside.any()):
+                raise ValueError(
+                    f"Sample {index}: polygon {number} has no pixel on a map of height {height} and width {width}. "
+                    "Vertices are (x, y) in the map's pixels, not (row, column) or shares of the image; "
+                    "outside='drop' leaves such polygons out."
+                )
+            filled[index] |= inside
     return filled.to(device=device, dtype=dtype)
 
 

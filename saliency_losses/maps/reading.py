@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_losses.extractors.values import looks_at_values
+
 __all__ = [
     "as_batch",
     "as_float",
+    "check_numbers",
     "check_size",
     "first_of",
     "full_precision",
@@ -22,17 +25,18 @@ __all__ = [
 _FORMS = {1: "(N,) or (B, N)", 2: "(H, W) or (B, H, W)", 3: "(D, H, W) or (B, D, H, W)"}
 
 
-def read_maps(maps: Tensor, name: str, rank: int = 2) -> Tensor:
+def read_maps(maps: Tensor, name: str, rank: int = 2, *, numbers: bool = True) -> Tensor:
     r"""Maps as floats: uint8 scaled from 0..255, bool as 0 and 1, half precision as float32.
 
     Args:
         maps: (\*, H, W), or of another rank.
         name: What the caller calls them.
         rank: How many of the last axes are a map's own.
+        numbers: Whether each pixel must hold one; on the CPU NaN is refused then.
 
     Raises:
         TypeError: Not a tensor, or a dtype that says nothing about its range.
-        ValueError: Too few axes, or a map without pixels.
+        ValueError: Too few axes, a map without pixels, NaN, or on the CPU a uint8 mask of zeros and ones.
 
     Example:
         >>> read_maps(torch.tensor([[0, 255]], dtype=torch.uint8), "maps")
@@ -43,13 +47,32 @@ def read_maps(maps: Tensor, name: str, rank: int = 2) -> Tensor:
     if maps.ndim < rank or 0 in maps.shape[-rank:]:
         raise ValueError(f"{name} must have shape {_FORMS[rank]} with pixels in it, got {tuple(maps.shape)}.")
     if maps.dtype == torch.uint8:
+        if looks_at_values(maps) and maps.numel() and maps.max() == 1:
+            raise ValueError(
+                f"{name} is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
+            )
         return maps.to(torch.float32) / 255.0
     if maps.dtype != torch.bool and not maps.is_floating_point():
         raise TypeError(
             f"{name} must be float, uint8 (0..255) or bool, got {maps.dtype}; class numbers become a map by "
             "mask_to_map(mask, labels=...)."
         )
+    if numbers:
+        check_numbers(maps, name)
     return as_float(maps)
+
+
+def check_numbers(maps: Tensor, name: str) -> None:
+    """Refuse NaN on the CPU: no comparison holds for it, so it would pass for a pixel that nobody marked.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if looks_at_values(maps) and bool(maps.isnan().any()):
+        raise ValueError(
+            f"{name} holds NaN. Where nothing is known, put zeros and tell the guided loss by annotated=, (B,) for "
+            "samples or in the shape of the maps for pixels."
+        )
 
 
 def read_samples(samples: Sequence[Any], name: str, own: tuple[int, ...]) -> list[Tensor]:

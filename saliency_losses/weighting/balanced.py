@@ -13,6 +13,9 @@ from saliency_losses.weighting.statistics import level, summed
 
 __all__ = ["Balanced"]
 
+_LEVEL = 2.0**10  # of a term whose gradient is taken, as a gradient scaler would have it
+_LARGEST = 2.0**30
+
 _NO_GRAPH = (
     "Balanced takes the gradient of both terms within the step, which cannot be traced into one graph. Compile without "
     "fullgraph=True, or leave the step eager and compile what lies below the layer: "
@@ -121,17 +124,19 @@ class Balanced(Weighting):
         return parameters
 
     def _norm(self, name: str, term: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-        """The norm of the term's gradient, in float32 at least."""
+        """The norm of the term's gradient, in float32 at least; of a multiple, lest it vanish in half precision."""
+        size = level(term)
+        scale = (_LEVEL / size.detach().abs()).clamp(1.0, _LARGEST).log2().floor().exp2()
         grads: tuple[Tensor | None, ...] = ()
         if term.requires_grad:
-            grads = torch.autograd.grad(level(term), parameters, retain_graph=True, allow_unused=True)
+            grads = torch.autograd.grad(scale * size, parameters, retain_graph=True, allow_unused=True)
         norms = [_norm(grad) for grad in grads if grad is not None]
         if not norms:
             raise RuntimeError(
                 f"The {name} term does not depend on the parameters of layer {self.layer!r}, so Balanced cannot "
                 "compare gradients there. Name a layer in front of the one that the map is taken from."
             )
-        return _norm(torch.stack(norms))
+        return _norm(torch.stack(norms)) / scale
 
 
 def _norm(tensor: Tensor) -> Tensor:
