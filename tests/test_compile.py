@@ -132,7 +132,7 @@ def test_what_declares_to_compile_compiles_into_one_graph(name, divergence):
 
 
 @compiling
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", one_of(NETS, "functional pooling, in-place ReLU", "convolutional class maps"))
 @pytest.mark.parametrize("name", one_of(["cam", "grad_cam", "input_gradient"], "grad_cam"))
 def test_every_kind_of_network_compiles(name, net):
     eager, prepared = pair(name, net)
@@ -143,10 +143,10 @@ def test_every_kind_of_network_compiles(name, net):
 @pytest.mark.parametrize(
     "options",
     [
-        {"layer": "1"},
+        pytest.param({"layer": "1"}, marks=pytest.mark.slow),
         {"layer": "0", "batch_statistics": "coupled"},
         {"layer": "2", "relu": True, "score": "contrast"},
-        {"layer": "2", "score": "cross_entropy"},
+        pytest.param({"layer": "2", "score": "cross_entropy"}, marks=pytest.mark.slow),
     ],
 )
 def test_options_of_gradient_maps_compile(options):

@@ -124,6 +124,7 @@ def hooked(model, name, inplace=False):
 
 
 def compiled_neck():
+    torch._dynamo.reset()  # what other tests compiled, it would not compile again
     net = plain_net()
     net[4] = torch.compile(nn.Sequential(nn.SiLU(), nn.AdaptiveAvgPool2d(1)), backend="aot_eager")
     return net

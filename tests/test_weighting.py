@@ -275,9 +275,7 @@ def test_a_step_never_waits_for_the_device(name, monkeypatch):
 
 
 @compiling
-@pytest.mark.parametrize(
-    "name", one_of([name for name in MAKE if name != "balanced"], "convex, scheduled", "normalised", "uncertainty")
-)
+@pytest.mark.parametrize("name", one_of([name for name in MAKE if name != "balanced"], "convex, scheduled"))
 def test_a_compiled_step_reads_the_weight_anew(name):
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -300,6 +298,7 @@ def test_a_compiled_step_reads_the_weight_anew(name):
 
 
 @compiling
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of the compiler itself
 def test_balanced_says_that_it_does_not_compile_into_one_graph():
     torch._dynamo.reset()
@@ -384,6 +383,7 @@ def test_a_clock_that_stands_still_is_told_once():
 
 
 @compiling
+@pytest.mark.slow
 def test_a_compiled_step_begins_to_take_maps_when_the_schedule_does():
     torch._dynamo.reset()
     eager = guided_by(Convex(0.3, schedule=OffUntil(1)))
