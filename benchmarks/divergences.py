@@ -2,7 +2,7 @@
 
 Forward and backward on the CPU, on dense maps. Rounds are interleaved and a row is the median over rounds of the ratio
 to the plain formula of the same round. Values and gradients are compared before anything is timed. Memory is the peak
-beyond the inputs, in batches of maps (one is what the model maps take), from the process's resident size (Linux).
+beyond the inputs that PyTorch's profiler sees, in batches of maps: one is what the model's maps take.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,14 @@ def check_same(name: str, ours: Formula, plain: Formula, model: Tensor, human: T
 
 
 def peak_maps(step: Step, model: Tensor) -> float:
-    """The most memory that a step takes beyond what is there before, in batches of maps; NaN where not known."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return float("nan")
-
-    def read(field: str) -> int:
-        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-        return int(line.split()[1]) * 1024
-
+    """The most memory that PyTorch holds in a step beyond what it held before, in batches of maps."""
     model.grad = None
-    reset.write_text("5")
-    before = read("VmRSS")
-    step()
-    return (read("VmHWM") - before) / (model.numel() * model.element_size())
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        step()
+    results: Any = profiler.kineto_results
+    events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
+    held = accumulate(size for _, size in events)
+    return max(held, default=0) / (model.numel() * model.element_size())
 
 
 def measure(ours: Step, plain: Step, rounds: int) -> dict[str, float]:
@@ -118,7 +113,7 @@ def main() -> None:
         found |= {key: peak_maps(step, model) for key, step in zip(("maps", "plain_maps"), steps, strict=True)}
         results[name] = found
         print(
-            f"{name:<24}{found['seconds'] * 1e3:8.0f}{found['plain_seconds'] * 1e3:8.0f}{found['ratio']:7.2f}"
+            f"{name:<24}{found['seconds'] * 1e3:8.1f}{found['plain_seconds'] * 1e3:8.1f}{found['ratio']:7.2f}"
             f"{found['low']:8.2f}-{found['high']:.2f}{found['maps']:9.1f}{found['plain_maps']:7.1f}",
             flush=True,
         )

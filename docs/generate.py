@@ -116,7 +116,7 @@ PAGES = {
     ),
 }
 
-HIDDEN = dict.fromkeys(["SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Weighting"], "extra_repr")
+HIDDEN = dict.fromkeys(["SaliencyGuidedLoss", "SaliencyExtractor", "Divergence", "Prior", "Weighting"], "extra_repr")
 HIDDEN |= dict.fromkeys(["ActivationExtractor", "ActivationGradientExtractor"], "extra_repr, forward")
 
 
@@ -188,7 +188,7 @@ def _directive(path: str, is_class: bool | None = None) -> str:
     if is_class is None:
         is_class = name[0].isupper()
     kind = "autoclass" if is_class else "autofunction"
-    hidden = HIDDEN.get(name, "extra_repr, forward, compare, combine, read")
+    hidden = HIDDEN.get(name, "extra_repr, forward, compare, combine, read, measure, scope")
     members = f"\n   :members:\n   :exclude-members: {hidden}" if is_class else ""
     return f".. {kind}:: saliency_losses.{path}{members}"
 

@@ -84,6 +84,20 @@ def no_map_on_one_rank(rank):
     agree(net, single(sl.create_extractor("grad_cam"), counts))
 
 
+def sum_with_a_prior(rank, given):
+    """Comparisons are divided by the annotated maps of all processes, priors by all of their maps."""
+    everything, (images, labels, human) = data(), mine(rank, *data())
+    kl, mse, entropy = map(sl.create_divergence, ("kl", "mse", "entropy"))
+    parts = 0.7 * kl + 0.3 * mse + 0.1 * entropy
+    net, whole = network(), network()
+    guided = DDP(sl.SaliencyGuidedLoss(net, "grad_cam", parts, alpha=0.3))
+    guided(images, labels, human if given and rank == 0 else None).loss.backward()
+    one = sl.SaliencyGuidedLoss(whole, "grad_cam", parts, alpha=0.3, gradient_sync="none")
+    first = torch.arange(8) < 4
+    one(*everything[:2], everything[2] if given else None, annotated=first if given else None).loss.backward()
+    agree(net, [parameter.grad for parameter in whole.parameters()])
+
+
 def denominators(rank):
     images, labels, human, found = mine(rank, *data(), flags("unequal"))
     for chosen in ("batch", "sum", 5.0):
@@ -309,6 +323,8 @@ def cases():
     for name in sl.list_weightings():
         for counts in COUNTS:
             yield f"{name}, {counts}", one_weight, (name, counts)
+    for given in (True, False):
+        yield f"a sum with a prior, {'maps on one rank' if given else 'no map'}", sum_with_a_prior, (given,)
     for function in (
         sharded_weightings,
         balanced_around_wrapped_models,

@@ -11,6 +11,7 @@ import saliency_losses as sl
 from saliency_losses.divergences import (
     KL,
     MSE,
+    RAW,
     MaxAbs,
     MinMax,
     RightReasons,
@@ -18,7 +19,8 @@ from saliency_losses.divergences import (
     SumToOne,
     ZScore,
     ZScoreReLU,
-    normalizers,
+    create_normalizer,
+    list_normalizers,
 )
 from saliency_losses.testing.probes import draw_human, probe_size
 
@@ -26,7 +28,7 @@ HUGE = torch.finfo(torch.float32).max
 KINDS = ("normal", "ramp", "flat", "nearly flat", "zero", "one-hot", "two", "positive", "cancelling", "mixed")
 
 NORMALIZERS = {
-    **{name: normalizers.create_normalizer(name) for name in normalizers.list_normalizers()},
+    **{name: create_normalizer(name) for name in list_normalizers()},
     "minmax of the batch": MinMax(scope="batch"),
     "minmax with a floor": MinMax(floor=1e-8),
     "zscore of the batch": ZScore(scope="batch"),
@@ -216,7 +218,7 @@ def test_divergences_stay_finite_at_length(name, **drawn):
 INVARIANT = [
     name
     for name, divergence in DIVERGENCES.items()
-    if divergence.normalize != normalizers.RAW and not getattr(divergence.normalize, "floor", 0.0)
+    if divergence.normalize != RAW and not getattr(divergence.normalize, "floor", 0.0)
 ]
 SHIFTS = (MinMax, Softmax, ZScore, ZScoreReLU)  # a flat map is nothing to these
 STEEPNESS = {"kl of sums": 1e8, "kl of the benchmark": 1e16}  # the floors of their logarithms

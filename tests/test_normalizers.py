@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 import torch
 
+from saliency_losses import divergences
 from saliency_losses.divergences import (
     L2,
     MSE,
@@ -22,10 +23,9 @@ from saliency_losses.divergences import (
     ZScoreReLU,
     create_normalizer,
     list_normalizers,
-    normalizers,
     register_normalizer,
 )
-from saliency_losses.divergences.normalizers import NORMALIZERS
+from saliency_losses.divergences.normalizer import NORMALIZERS
 from saliency_losses.testing import check_gradients
 
 
@@ -250,7 +250,7 @@ def test_options_make_a_value():
 )
 def test_is_written_as_it_is_made(normalizer, written):
     assert repr(normalizer) == written
-    assert eval(written, vars(normalizers)) == normalizer
+    assert eval(written, vars(divergences)) == normalizer
 
 
 def test_your_own_is_registered_by_name():

@@ -22,6 +22,7 @@ def one_hot(size, *index):
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divergence", [Sinkhorn(p=1.0), Sinkhorn(blur=0.07)], ids=repr)
 def test_contract_with_options(divergence):
     check_divergence(divergence)
@@ -145,6 +146,19 @@ def test_a_second_derivative_raises():
     (grad,) = torch.autograd.grad(Sinkhorn()(leaf, torch.rand(1, 4, 4)).sum(), leaf, create_graph=True)
     with pytest.raises(RuntimeError, match="Sinkhorn has no second derivative: take its gradient once"):
         grad.square().sum().backward()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of PyTorch at graph breaks
+def test_compiled_steps_run_it_as_it_is():
+    model, human = torch.randn(2, 4, 4), torch.rand(2, 4, 4)
+    results = []
+    for compare in (Sinkhorn(), torch.compile(Sinkhorn(), backend="aot_eager")):
+        leaf = model.clone().requires_grad_()
+        value = compare(leaf, human)
+        results.append((value, *torch.autograd.grad(value.sum(), leaf)))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
 
 
 def test_warns_where_the_plan_is_not_exact():

@@ -39,19 +39,21 @@ def image_values(images: Any) -> Iterator[Finding]:
             )
 
 
-def human_maps(human: HumanMaps | None, *, empty_is_suspicious: bool) -> Iterator[Finding]:
+def human_maps(human: HumanMaps | None, *, empty_is_suspicious: bool, priors: bool) -> Iterator[Finding]:
     """Human maps that say nothing.
 
     Args:
         human: Of one batch, if there are any.
         empty_is_suspicious: Whether an all-zero map is more likely none than one that says 'nowhere'.
+        priors: Whether the divergence has parts that need no human map.
     """
     found = [] if human is None else human.annotated.nonzero().flatten().tolist()
     if human is None or not found:
         yield Finding(
             "warning",
             "none_annotated",
-            "No sample of this batch has a human map, so the saliency term is zero.",
+            "No sample of this batch has a human map, so the saliency term is "
+            + ("that of the priors alone." if priors else "zero."),
             "Run preflight on a batch with maps; annotated= is True where there is one.",
         )
         return
@@ -81,17 +83,15 @@ def human_maps(human: HumanMaps | None, *, empty_is_suspicious: bool) -> Iterato
         )
 
 
-def model_maps(saliency: Tensor, human: HumanMaps, extractor: SaliencyExtractor) -> Iterator[Finding]:
+def model_maps(maps: Tensor, human: HumanMaps | None, extractor: SaliencyExtractor) -> Iterator[Finding]:
     r"""Maps of the model that nothing can be learned from.
 
     Args:
-        saliency: (B, \*s) or (B, K, \*s).
-        human: Of the same batch.
+        maps: (M, \*s).
+        human: Of the same batch, if there are any.
         extractor: Took them.
     """
-    maps = saliency.reshape(len(human.maps), *saliency.shape[1 - human.maps.ndim :])
-    finer = maps[0].numel() * 16 <= human.maps[0].numel()
-    if max(maps.shape[1:]) <= _COARSE and finer:
+    if human is not None and max(maps.shape[1:]) <= _COARSE and maps[0].numel() * 16 <= human.maps[0].numel():
         yield Finding(
             "warning",
             "coarse_map",

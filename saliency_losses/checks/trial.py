@@ -96,11 +96,14 @@ class Trial:
             report = dataclasses.replace(report, map_shape=tuple(out.model_saliency.shape))
             classes = self.options.get("classes")
             several = isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
-            human = read_human(self.human, self.options.get("annotated"), out.model_saliency, several)
-            self.found += maps.model_maps(out.model_saliency, human, loss.extractor)
+            if self.human is not None:
+                human = read_human(self.human, self.options.get("annotated"), out.model_saliency, several)
+            self.found += maps.model_maps(out.model_saliency.flatten(0, int(several)), human, loss.extractor)
         told = loss.divergence.empty_is_suspicious and self.options.get("annotated") is None
-        self.found += maps.human_maps(human, empty_is_suspicious=told)
-        if human is not None and bool(human.annotated.any()):
+        priors = [part.reads == "nothing" for _, part in loss.divergence.terms()]
+        if not all(priors):
+            self.found += maps.human_maps(human, empty_is_suspicious=told, priors=any(priors))
+        if any(priors) or (human is not None and bool(human.annotated.any())):
             report = self._gradients(report, out, parameters)
         del out
         if time and report.reached is not None:

@@ -31,7 +31,7 @@ class Alignment:
         mean_map: Mean correlation with the mean human map of the other samples.
         above_mean_map: ``correlation`` minus ``mean_map``.
         above_mean_map_error: Its standard error, paired by sample.
-        divergence: Mean of the guided loss's divergence over all annotated maps.
+        divergence: Mean of the guided loss's divergence over all annotated maps, at the size of the model's map.
         shuffled_divergence: The same with other images' human maps, over a few random derangements.
     """
 

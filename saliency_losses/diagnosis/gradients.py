@@ -12,6 +12,7 @@ from torch import Tensor
 from saliency_losses.diagnosis.batches import has_map
 from saliency_losses.extractors.base import gradients_on
 from saliency_losses.guided import SaliencyGuidedLoss
+from saliency_losses.term import has_prior
 from saliency_losses.weighting import Weighting
 
 __all__ = ["Gradients", "Spread", "compare_gradients", "gradients_of", "shares"]
@@ -75,7 +76,8 @@ def compare_gradients(
         ``None`` where no batch has a map or no parameter is trainable.
     """
     pairs = []
-    for step in filter(has_map, steps):
+    priors = has_prior(guided.divergence)
+    for step in (step for step in steps if priors or has_map(step)):
         if not any(parameter.requires_grad for parameter in guided.model.parameters()):
             return None
         with gradients_on() as usable:

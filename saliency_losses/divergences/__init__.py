@@ -10,6 +10,7 @@ from saliency_losses.divergences.correlation import Correlation, pearson
 from saliency_losses.divergences.cosine import Cosine, cosine_similarity
 from saliency_losses.divergences.details import DivergenceDetails, DivergenceDetailsTable, details_of
 from saliency_losses.divergences.dice import Dice, dice_loss
+from saliency_losses.divergences.distributions import SOFTMAX, SUM, Softmax, SumToOne
 from saliency_losses.divergences.energy import Energy, energy_outside
 from saliency_losses.divergences.entropy import Entropy, normalized_entropy
 from saliency_losses.divergences.foreground_background import ForegroundBackground, relevance_loss
@@ -20,25 +21,7 @@ from saliency_losses.divergences.kl import KL, kullback_leibler
 from saliency_losses.divergences.mae import MAE, mean_absolute_error
 from saliency_losses.divergences.masked_l1 import MaskedL1, absolute_saliency
 from saliency_losses.divergences.mse import MSE, mean_squared_error
-from saliency_losses.divergences.normalizers import (
-    L2,
-    MAX_ABS,
-    MINMAX,
-    RAW,
-    SOFTMAX,
-    SUM,
-    MaxAbs,
-    MinMax,
-    Normalizer,
-    Raw,
-    Softmax,
-    SumToOne,
-    ZScore,
-    ZScoreReLU,
-    create_normalizer,
-    list_normalizers,
-    register_normalizer,
-)
+from saliency_losses.divergences.normalizer import Normalizer, create_normalizer, list_normalizers, register_normalizer
 from saliency_losses.divergences.nss import NSS, mean_at_fixations
 from saliency_losses.divergences.ppce import PPCE, mean_log_inside
 from saliency_losses.divergences.prior import Prior
@@ -46,6 +29,7 @@ from saliency_losses.divergences.pyramid import Pyramid, pyramid_error, pyramid_
 from saliency_losses.divergences.ranking import Ranking, ranking_hinge
 from saliency_losses.divergences.right_reasons import RightReasons, squared_saliency
 from saliency_losses.divergences.robust import Robust, imputed
+from saliency_losses.divergences.scales import L2, MAX_ABS, MINMAX, RAW, MaxAbs, MinMax, Raw, ZScore, ZScoreReLU
 from saliency_losses.divergences.sim import SIM, intersection_distance
 from saliency_losses.divergences.sinkhorn import Sinkhorn, sinkhorn_divergence
 from saliency_losses.divergences.soft_iou import SoftIoU, jaccard_loss

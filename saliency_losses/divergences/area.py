@@ -5,8 +5,9 @@ import math
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
-from saliency_losses.divergences.normalizers import MINMAX, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.scales import MINMAX
 
 __all__ = ["Area"]
 

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.mse import mean_squared_error
-from saliency_losses.divergences.normalizers import L2, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import L2
 from saliency_losses.sizing import Sizing
 
 __all__ = ["AttentionL2"]

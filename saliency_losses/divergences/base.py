@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from saliency_losses.divergences.evaluate import evaluate, working_dtype
 from saliency_losses.divergences.normalize import Scope
-from saliency_losses.divergences.normalizers import NORMALIZERS, RAW, Normalizer
+from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer
 from saliency_losses.divergences.pair import Pair
+from saliency_losses.divergences.scales import RAW
 from saliency_losses.registry import Registry, options_of
 from saliency_losses.sizing import Sizing, check_sizing
 
@@ -81,7 +82,7 @@ class Divergence(nn.Module, ABC):
 
     @property
     def holds_statistics(self) -> bool:
-        """Whether statistics of the model's map count as constants: its gradient is then not the value's derivative."""
+        """Whether statistics of the model's map count as constants, and the gradient is not the value's derivative."""
         return bool(getattr(self.normalize, "detach", False) or getattr(self, "detach", False))
 
     @property

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
-from saliency_losses.divergences.normalizers import MINMAX, RAW, Normalizer, ZScore, ZScoreReLU
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import MINMAX, RAW, ZScore, ZScoreReLU
 from saliency_losses.sizing import Sizing
 
 __all__ = ["BCE", "mean_binary_cross_entropy"]

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
 from saliency_losses.divergences.normalize import FLAT, standardize
-from saliency_losses.divergences.normalizers import ZScore
+from saliency_losses.divergences.scales import ZScore
 from saliency_losses.sizing import Sizing
 
 __all__ = ["Correlation", "pearson"]

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
 from saliency_losses.divergences.normalize import l2
-from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import RAW
 from saliency_losses.sizing import Sizing
 
 __all__ = ["Cosine", "cosine_similarity"]
@@ -27,8 +28,8 @@ class Cosine(Divergence):
 
     .. math:: 1 - \frac{\sum_i m_i h_i}{\sqrt{\sum_i m_i^2}\, \sqrt{\sum_i h_i^2}}
 
-    It does not depend on the scale of either map; :class:`Correlation` does not depend on their shift either. An
-    all-zero map on either side gives 1 and no gradient; that holds for an annotated but empty human map.
+    It does not depend on the scale of either map; ``correlation`` does not depend on their shift either. An all-zero
+    map on either side gives 1 and no gradient; that holds for an annotated but empty human map.
 
     Args:
         normalize: Of the model's map, before: a normaliser, or its name.

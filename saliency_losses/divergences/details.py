@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from saliency_losses.divergences.base import DIVERGENCES, Reads
-from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import RAW
 from saliency_losses.sizing import Sizing
 from saliency_losses.table import aligned
 

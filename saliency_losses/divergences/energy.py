@@ -7,7 +7,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
 from saliency_losses.divergences.normalize import FLAT, magnitude
-from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import RAW
 from saliency_losses.sizing import Sizing
 
 __all__ = ["Energy", "energy_outside"]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
-from saliency_losses.divergences.normalizers import SOFTMAX, Normalizer
+from saliency_losses.divergences.distributions import SOFTMAX
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.prior import Prior
 
 __all__ = ["Entropy", "normalized_entropy"]

@@ -5,7 +5,8 @@ import math
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
-from saliency_losses.divergences.normalizers import MINMAX, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import MINMAX
 from saliency_losses.sizing import Sizing
 
 __all__ = ["ForegroundBackground", "relevance_loss"]

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
 from saliency_losses.divergences.normalize import FLAT, Scope
-from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.scales import RAW
 
 __all__ = ["Gini", "gini_index"]
 

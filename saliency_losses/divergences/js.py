@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalizers import SOFTMAX, SUM, Normalizer
+from saliency_losses.divergences.distributions import SOFTMAX, SUM
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.sizing import Sizing
 
 __all__ = ["JS", "jensen_shannon"]
@@ -34,7 +35,7 @@ class JS(Divergence):
     .. math:: \frac12 \sum_i p_i \log \frac{2 p_i}{p_i + q_i} + \frac12 \sum_i q_i \log \frac{2 q_i}{p_i + q_i},
         \qquad q = \frac{h}{\sum h}, \qquad p = \operatorname{softmax}\!\left(\frac{m - \bar m}{\tau\, \sigma_m}\right)
 
-    Unlike :class:`KL` it is symmetric and bounded. The model's map is standardised before the softmax, so that the
+    Unlike ``kl`` it is symmetric and bounded. The model's map is standardised before the softmax, so that the
     divergence does not depend on its scale. A flat model map is the uniform distribution and gets no gradient; an
     annotated but empty human map is the uniform distribution too.
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalizers import SOFTMAX, SUM, Normalizer, SumToOne
+from saliency_losses.divergences.distributions import SOFTMAX, SUM, SumToOne
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.sizing import Sizing
 
 __all__ = ["KL", "kullback_leibler"]

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
-from saliency_losses.divergences.normalizers import MINMAX, RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import MINMAX, RAW
 from saliency_losses.sizing import Sizing
 
 __all__ = ["MSE", "mean_squared_error"]

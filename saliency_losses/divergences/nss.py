@@ -5,7 +5,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_sum
 from saliency_losses.divergences.normalize import FLAT
-from saliency_losses.divergences.normalizers import MAX_ABS, ZScore
+from saliency_losses.divergences.scales import MAX_ABS, ZScore
 from saliency_losses.sizing import Sizing
 
 __all__ = ["NSS", "mean_at_fixations"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.normalizers import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.sizing import Sizing, bring_to_size
 
 __all__ = ["Pair"]
@@ -67,8 +67,8 @@ class Pair:
         normalizer: Normalizer,
         logs: bool,
     ) -> Tensor:
-        whole = known is None and maps.shape == self._given[0].shape
-        key = side, None if whole else sizing, normalizer, logs
+        as_given = known is None and any(maps is given for given in self._given[:2])
+        key = side, None if as_given else sizing, normalizer, logs
         if key not in self._normalized:
             apply = normalizer.log if logs else normalizer
             flat = apply(maps.flatten(1), None if known is None else known.flatten(1))

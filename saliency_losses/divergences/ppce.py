@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
-from saliency_losses.divergences.normalizers import MaxAbs
+from saliency_losses.divergences.scales import MaxAbs
 from saliency_losses.sizing import Sizing
 
 __all__ = ["PPCE", "mean_log_inside"]

@@ -6,8 +6,9 @@ from typing import final
 from torch import Tensor
 
 from saliency_losses.divergences.base import Divergence, Reads
-from saliency_losses.divergences.normalizers import RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.pair import Pair
+from saliency_losses.divergences.scales import RAW
 
 __all__ = ["Prior"]
 

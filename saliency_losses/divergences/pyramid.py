@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
-from saliency_losses.divergences.normalizers import Normalizer, ZScoreReLU
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import ZScoreReLU
 from saliency_losses.sizing import Sizing
 
 __all__ = ["Pyramid", "pyramid_error", "pyramid_level"]
@@ -59,7 +60,7 @@ class Pyramid(Divergence):
         \hat h = \frac{\max \hat m + 10^{-6}}{\max z^+(h) + 10^{-6}}\, z^+(h)
 
     with :math:`\hat m = z^+(m)`, :math:`z^+(x) = \max(0, (x - \bar x) / (\sigma_x + 10^{-5}))`, and :math:`P_l` the map
-    after l steps of :func:`pyramid_level`, on maps of any size and number of axes. The constant added to the deviation
+    after l steps of ``pyramid_level``, on maps of any size and number of axes. The constant added to the deviation
     makes maps of small scale weak; with ``ZScoreReLU()`` on both sides the value depends on no scale.
 
     A flat model map costs next to nothing, since the human map is scaled to it, and gets no gradient; an annotated but

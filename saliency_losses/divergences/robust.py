@@ -8,7 +8,8 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean, masked_sum
 from saliency_losses.divergences.normalize import Scope, max_abs
-from saliency_losses.divergences.normalizers import MINMAX, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.scales import MINMAX
 from saliency_losses.divergences.threshold import best_threshold
 from saliency_losses.sizing import Sizing
 
@@ -44,8 +45,8 @@ class Robust(Divergence):
         + \frac{1}{N} \sum_i |m_i - g(F)_i|
 
     The human map F is signed: 1 where the model should look, -1 where it should not, 0 where nothing was said; the
-    model's map is scaled from 0 to 1. The threshold a separates the two best (:func:`best_threshold`), :math:`\eta`
-    is what is tolerated, and g spreads the positive marks over their neighbours (:func:`imputed`).
+    model's map is scaled from 0 to 1. The threshold a separates the two best (``best_threshold``), :math:`\eta`
+    is what is tolerated, and g spreads the positive marks over their neighbours (``imputed``).
 
     The first term is 0 where nothing was said at all; the second then asks for a flat map. A flat model map counts as
     all zeros and gets no gradient.

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalizers import SUM, Normalizer
+from saliency_losses.divergences.distributions import SUM
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.sizing import Sizing
 
 __all__ = ["SIM", "intersection_distance"]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
-from saliency_losses.divergences.normalizers import SOFTMAX, SUM, Normalizer
+from saliency_losses.divergences.distributions import SOFTMAX, SUM
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.transport import grid_cost, self_potential, transport_potentials
 from saliency_losses.sizing import Sizing
 
@@ -87,7 +88,8 @@ class Sinkhorn(Divergence):
 
     A flat model map is the uniform distribution and gets no gradient; an annotated but empty human map is the uniform
     distribution too. The plan is found in float64 by iteration; a warning says where it is not exact. A second
-    derivative raises a RuntimeError. It costs far more than a pointwise divergence, though no more memory.
+    derivative raises a RuntimeError; ``torch.compile`` runs it as it is, which ``fullgraph=True`` refuses. It costs far
+    more time than a pointwise divergence.
 
     Args:
         blur: How far mass may spread on its way, in sides of the map: 0.1 is less than a cell of a map of 7x7. Small

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_sum
-from saliency_losses.divergences.normalizers import MINMAX, RAW, Normalizer
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
+from saliency_losses.divergences.scales import MINMAX, RAW
 from saliency_losses.sizing import Sizing
 
 __all__ = ["SoftIoU", "jaccard_loss"]

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES
-from saliency_losses.divergences.normalizers import Normalizer, ZScore
+from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.prior import Prior
+from saliency_losses.divergences.scales import ZScore
 
 __all__ = ["TotalVariation", "total_variation"]
 

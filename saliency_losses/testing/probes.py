@@ -54,10 +54,11 @@ def draw_human(divergence: Divergence, size: tuple[int, ...]) -> Tensor | None:
     low, high = divergence.human_range
     if "fixations" in reads:
         maps = torch.randint(0, 4, (5, *size)).double() * (torch.rand(5, *size) > 0.7)
-        maps.flatten(1)[:, :2] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        maps.flatten(1)[:, 0] = 1.0
     elif "signed" in reads:
         maps = torch.randint(-1, 2, (5, *size)).double()
-        maps.flatten(1)[:, :3] = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+        maps.flatten(1)[:, 0] = 1.0
+        maps.flatten(1)[:, -1] = -1.0
     else:
         maps = torch.rand(5, *size, dtype=torch.float64)
         maps[0] = maps[0].round()
