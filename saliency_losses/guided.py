@@ -19,7 +19,7 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
-from saliency_losses.human import HumanMaps, check_values, read_human
+from saliency_losses.human import HumanMaps, check_values, read_human, warn_of_lost
 from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
 from saliency_losses.task import TaskLoss, joint_weight, task_term
@@ -148,6 +148,7 @@ class SaliencyGuidedLoss(nn.Module):
         self._prepared: dict[bool, PreparedRun] = {}
         self._calls = 0
         self._warned_of_empty = False
+        self._warned_of_lost = False
 
     def forward(
         self,
@@ -373,6 +374,9 @@ class SaliencyGuidedLoss(nn.Module):
             per_sample = saliency.shape[1] if several else None
             warned = check_values(human, self.divergence.human_range, per_sample, warn_empty=warn)
             self._warned_of_empty = self._warned_of_empty or warned
+            nearest = any(part.sizing == "nearest" and part.reads != "nothing" for _, part in self.divergence.terms())
+            if nearest and not self._warned_of_lost:
+                self._warned_of_lost = warn_of_lost(human, tuple(saliency.shape[1 + several :]), per_sample)
 
     def _compared(
         self, layers: Sequence[Tensor], human_saliency: Any, annotated: Any, has_class: Tensor | None, several: bool

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from saliency_losses.extractors.values import looks_at_values
+from saliency_losses.sizing import to_size
 
-__all__ = ["HumanMaps", "check_values", "read_human"]
+__all__ = ["HumanMaps", "check_values", "read_human", "warn_of_lost"]
 
 
 class HumanMaps(NamedTuple):
@@ -144,12 +145,36 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
             raise ValueError(f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. {remedy}")
     if allowed[1] < float("inf"):
         _check_scale(float((high * annotated).amax()), as_bytes)
-    empty = annotated & (high <= 0)
+    empty = annotated & (high <= 0) & (low >= 0)
     if not warn_empty or not bool(empty.any()):
         return False
     warnings.warn(
         f"human_saliency is all zero in {_listed(empty, per_sample)} and annotated= was not given. If these samples "
         "have no map, pass annotated=(B,) bool: they are being trained as 'nothing here is salient'.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+def warn_of_lost(human: HumanMaps, size: tuple[int, ...], per_sample: int | None) -> bool:
+    """Warn of maps of which ``sizing="nearest"`` leaves nothing at the size of the model's map; whether it did.
+
+    Args:
+        human: The maps.
+        size: Of the model's map.
+        per_sample: How many maps each sample has, where there are several.
+    """
+    maps, annotated, known, _ = human
+    marks = (maps != 0) if known is None else (maps != 0) & known
+    kept = to_size(marks.to(maps.dtype), size, "nearest").flatten(1).any(1)
+    lost = annotated & marks.flatten(1).any(1) & ~kept
+    if not bool(lost.any()):
+        return False
+    warnings.warn(
+        f"human_saliency marks something in {_listed(lost, per_sample)}, but sizing='nearest', which takes one pixel "
+        f"of each cell, leaves nothing of it on the model's map of {size}: it is trained as an empty map. Choose "
+        "another sizing or a layer with a larger map.",
         UserWarning,
         stacklevel=2,
     )

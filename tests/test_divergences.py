@@ -222,3 +222,14 @@ def test_every_pointwise_divergence_is_benchmarked_against_the_same_value():
     human[:, :20], human[:, 20] = 0.0, 1.0
     for name, plain in SHORTEST.items():
         torch.testing.assert_close(sl.create_divergence(name)(model, human), plain(model, human), msg=name)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sl.list_divergences() if sl.create_divergence(name).reads != "nothing"]
+)
+def test_nan_never_passes_for_a_number(name):
+    divergence = sl.create_divergence(name)
+    human = draw_human(divergence, (7, 8))
+    human[0, 2, 3] = float("nan")
+    value = divergence(torch.randn(5, 7, 8, dtype=torch.float64), human)
+    assert value.isnan().tolist() == [True, False, False, False, False]

@@ -202,6 +202,19 @@ def test_weights_of_samples_can_be_learned_whatever_the_size_of_the_batch(by_row
     assert not by_rows
 
 
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_a_part_that_trains_nothing_is_named(chunk, monkeypatch):
+    class Detached(Divergence):
+        def compare(self, model, human, known):
+            return masked_mean((model.detach() - human).square(), known)
+
+    monkeypatch.setattr(evaluate, "_CHUNK", chunk)
+    for divergence in (Detached(), MSE() + Detached()):
+        with pytest.raises(RuntimeError, match=r"^Detached\(\) gives values that do not depend on the model's map"):
+            divergence(torch.randn(5, 42, requires_grad=True), torch.rand(5, 42))
+        assert divergence(torch.randn(5, 42), torch.rand(5, 42)).shape == (5,)
+
+
 def test_forward_mode_takes_the_direct_way(by_rows):
     model, human = torch.randn(5, 42, dtype=torch.float64), torch.rand(5, 42, dtype=torch.float64)
     direction = torch.randn_like(model)

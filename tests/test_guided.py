@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 import saliency_losses as sl
+from saliency_losses.divergences import Robust
 from saliency_losses.task import cross_entropy
 
 
@@ -251,6 +252,23 @@ def test_sample_weight_scales_both_terms():
     out = sl.SaliencyGuidedLoss(net, alpha=0.3)(images, labels, human, sample_weight=weight)
     torch.testing.assert_close(out.task_loss, (each.task_loss * weight).mean())
     torch.testing.assert_close(out.saliency_loss, (each.saliency_loss * weight).mean())
+
+
+def test_marks_that_the_nearest_pixel_misses_are_worth_a_warning():
+    images, labels, human = batch()
+    marks = torch.zeros(4, 35, 35, dtype=torch.int8)
+    marks[:, 5:10, 5:10] = 1
+    marks[2], marks[2, 1:3, 1:3] = 0, -1
+    for sizing in ("area", "max"):
+        sl.SaliencyGuidedLoss(plain_net(), divergence=Robust(sizing=sizing))(images, labels, marks)
+    guided = sl.SaliencyGuidedLoss(plain_net(), divergence=Robust())
+    known = torch.ones(4, 35, 35, dtype=torch.bool)
+    known[2, :4] = False
+    guided(images, labels, marks, annotated=known)
+    guided(images, labels, human.round())
+    with pytest.warns(UserWarning, match=r"marks something in sample 2, but sizing='nearest'.*\(5, 5\)"):
+        guided(images, labels, marks)
+    guided(images, labels, marks)
 
 
 @pytest.mark.parametrize("name", ["sample_weight", "task_sample_weight", "saliency_sample_weight"])

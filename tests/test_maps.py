@@ -694,6 +694,14 @@ def test_antialiasing_is_pillows():
     np.testing.assert_allclose(maps.resize(drawn, (5, 4), "antialias").numpy(), expected, rtol=1e-5)
 
 
+def test_a_sum_that_is_lost_cannot_be_kept():
+    click = torch.zeros(2, 8, 8)
+    click[1, 3, 3] = 1.0
+    assert maps.resize(click, (2, 2), keep="sum").sum((1, 2)).tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"keep='sum' cannot be kept: how='nearest' leaves nothing .* \(2, 2\)"):
+        maps.resize(click, (2, 2), "nearest", keep="sum")
+
+
 def test_empty_maps_stay_empty_at_any_size():
     assert not maps.resize(torch.zeros(2, 4, 4), (3, 3), keep="sum").any()
     assert not maps.resize(torch.zeros(4, 4), (7, 7), keep="mean").any()

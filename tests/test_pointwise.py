@@ -332,6 +332,7 @@ def test_names_and_options_are_written_as_they_were_chosen():
     [
         (lambda: Huber(delta=0.0), r"delta must be positive and finite \(MAE is the limit for zero\), got 0.0"),
         (lambda: BCE(form="logit"), "form must be 'probabilities' or 'logits', got 'logit'"),
+        (lambda: BCE(human_normalize="zscore"), r"must keep the human map in \[0, 1\], .* got ZScore\(\)"),
         (lambda: BCE(eps=0.0), r"eps must lie in \(0, 0.5\), got 0.0"),
         (lambda: PPCE(log_clamp=0.0), "log_clamp must be negative and finite, got 0.0"),
         (lambda: JS(normalize="minmax"), r"normalize of JS must make a distribution over positions.*got MinMax\(\)"),

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
 from saliency_losses.divergences.normalizer import Normalizer
-from saliency_losses.divergences.scales import MINMAX, RAW
+from saliency_losses.divergences.scales import MINMAX, RAW, ZScore, ZScoreReLU
 from saliency_losses.sizing import Sizing
 
 __all__ = ["BCE", "mean_binary_cross_entropy"]
@@ -56,7 +56,7 @@ class BCE(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: eps lies outside (0, 0.5), or an option has an unknown value.
+        ValueError: eps lies outside (0, 0.5), the human map would leave [0, 1], or an option has an unknown value.
 
     Example:
         >>> BCE()(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[0.0, 0.0, 3.0]]))
@@ -82,6 +82,11 @@ class BCE(Divergence):
         if form == "logits" and normalize is MINMAX:
             normalize = RAW
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        if isinstance(self.human_normalize, (ZScore, ZScoreReLU)):
+            raise ValueError(
+                "human_normalize of BCE must keep the human map in [0, 1], such as 'minmax', or the loss falls without "
+                f"end, got {self.human_normalize}."
+            )
         self.form = form
         self.eps = eps
         self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"

@@ -46,7 +46,7 @@ def evaluate(
 
     Raises:
         ValueError: The maps do not fit.
-        RuntimeError: No part depends on the model's map.
+        RuntimeError: A part does not depend on the model's map.
     """
     _check(parts, model, human, known)
     weights = weights.to(working_dtype(model, human))
@@ -57,11 +57,6 @@ def evaluate(
             total, values = _Rows.apply(model, human, known, weights, parts, needed, rows)
         else:
             total, values = _weigh(parts, weights, model, human, known)
-    if model.requires_grad and torch.is_grad_enabled() and not total.requires_grad:
-        raise RuntimeError(
-            f"{', '.join(map(str, parts))} gives values that do not depend on the model's map, so they train nothing: "
-            "compare must not detach it or leave PyTorch."
-        )
     return total, values.detach()
 
 
@@ -76,14 +71,20 @@ def _weigh(
 ) -> tuple[Tensor, Tensor]:
     dtype = weights.dtype
     pair = Pair(model.to(dtype), *(None if tensor is None else tensor.to(dtype) for tensor in (human, known)))
-    values = torch.stack([_one_per_map(part, pair, len(model)) for part in parts])
+    trains = model.requires_grad and torch.is_grad_enabled()
+    values = torch.stack([_one_per_map(part, pair, len(model), trains) for part in parts])
     return torch.where(weights != 0, weights * values, 0.0).sum(0), values
 
 
-def _one_per_map(part: _Part, pair: Pair, count: int) -> Tensor:
+def _one_per_map(part: _Part, pair: Pair, count: int, trains: bool) -> Tensor:
     values = part.values(pair)
     if values.shape != (count,):
         raise ValueError(f"{part} returned shape {tuple(values.shape)}, expected one value per map, ({count},).")
+    if trains and not values.requires_grad:
+        raise RuntimeError(
+            f"{part} gives values that do not depend on the model's map, so they train nothing: compare must not "
+            "detach it or leave PyTorch."
+        )
     return values
 
 

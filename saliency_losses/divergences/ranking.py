@@ -61,6 +61,7 @@ def ranking_hinge(
         cells = model.new_tensor(count) if known is None else known.sum(1)
         over = {"mean": pairs.sum(1), "position": share * cells, "sum": model.new_tensor(share)}[reduction]
         over = torch.where(over > 0, over, 1.0)
+        over = torch.where(human.isnan().any(1), torch.nan, over)  # no comparison holds for NaN
     linear = (slope / over.unsqueeze(-1) * (model - middle)).sum(1)
     return linear + margin * late.sum(1) / over
 

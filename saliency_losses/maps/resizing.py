@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from saliency_losses.extractors.values import looks_at_values
 from saliency_losses.maps.reading import read_maps
 from saliency_losses.sizing import to_size
 
@@ -35,7 +36,7 @@ def resize(
         The maps with ``size`` as their last axes.
 
     Raises:
-        ValueError: A shape or option that does not fit.
+        ValueError: A shape or option that does not fit, or on the CPU nothing left of a map that ``keep`` speaks of.
         TypeError: A dtype that does not fit.
 
     Example:
@@ -57,6 +58,11 @@ def resize(
     resized = to_size(flat, tuple(size), how)
     if keep is not None:
         before, after = flat.abs().flatten(1).sum(1), resized.abs().flatten(1).sum(1)
+        if looks_at_values(flat) and bool(((before > 0) & (after == 0)).any()):
+            raise ValueError(
+                f"keep={keep!r} cannot be kept: how={how!r} leaves nothing of a map at the size {tuple(size)}. Use "
+                "'area', which loses no stroke."
+            )
         factor = torch.where(after > 0, before / torch.where(after > 0, after, 1.0), 0.0)
         if keep == "mean":
             factor = factor * (math.prod(size) / own.numel())
