@@ -182,10 +182,11 @@ def warn_of_lost(human: HumanMaps, size: tuple[int, ...], per_sample: int | None
 
 
 def _check_scale(largest: float, as_bytes: bool) -> None:
-    """Refuse masks of zeros and ones that were divided by 255."""
-    if as_bytes and 0.0 < largest <= 1.5 / 255:
+    """Refuse masks and labels of a few values that are read, or were divided, as if they went up to 255."""
+    if as_bytes and 0.0 < largest <= 3.5 / 255:
         raise ValueError(
-            "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
+            f"human_saliency is uint8 and read as 0..255, but holds only 0 to {round(255 * largest)}: pass a mask as "
+            "bool, (mask > 0), and labels as a mask of those that count."
         )
     if abs(largest - 1 / 255) < 1e-6:
         raise ValueError(

@@ -180,7 +180,7 @@ BAD_CALLS = {
     ),
     "a uint8 mask of zeros and ones": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).to(torch.uint8)),
-        r"uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool",
+        r"uint8 and read as 0..255, but holds only 0 to 1: pass a mask as bool",
     ),
     "a mask of zeros and ones divided by 255": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).float() / 255),

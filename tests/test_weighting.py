@@ -841,3 +841,14 @@ def test_relative_weights():
 def test_relative_weights_of_something_else(values, options, text):
     with pytest.raises(ValueError, match=text):
         relative_weights(values, **options)
+
+
+@pytest.mark.parametrize(("loss", "model"), [(True, False), (False, True), (False, False)])
+def test_either_of_loss_and_model_in_train_mode_is_training(loss, model):
+    """A model in eval mode may train, with BatchNorm frozen for instance."""
+    images, labels, human = batch()
+    guided = sl.SaliencyGuidedLoss(plain_net(), weighting=Normalised(batches=5))
+    guided.train(loss)
+    guided.model.train(model)
+    guided(images, labels, human)
+    assert int(guided.weighting.counted) == (loss or model)
