@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_losses.divergences.evaluate import evaluate, working_dtype
 from saliency_losses.divergences.normalize import Scope
-from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer
+from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer, check_distributions
 from saliency_losses.divergences.pair import Pair
 from saliency_losses.divergences.scales import RAW
 from saliency_losses.registry import Registry, options_of
@@ -69,11 +69,8 @@ class Divergence(nn.Module, ABC):
         self.normalize = NORMALIZERS.resolve(normalize)
         self.human_normalize = NORMALIZERS.resolve(human_normalize)
         self.sizing = check_sizing(sizing)
-        if self.logs and not self.normalize.distribution:
-            raise ValueError(
-                f"normalize of {type(self).__name__} must make a distribution over positions, such as 'softmax' or "
-                f"'sum', got {self.normalize}."
-            )
+        if self.logs:
+            check_distributions(type(self).__name__, normalize=self.normalize)
 
     @property
     def scope(self) -> Scope:
