@@ -118,7 +118,7 @@ def sum_to_one(
     low, high = _extremes(x.detach() if detach else x, known, "sample")
     shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
     empty = high.detach() + shift.detach() <= eps
-    mass = x / torch.where(empty, torch.inf, 1.0) + torch.where(empty, 1.0, shift)
+    mass = x / torch.where(empty, torch.inf, torch.ones_like(low)) + torch.where(empty, 1.0, shift)
     if known is not None:
         mass = none(mass, known) * known
     total = mass.sum(1, keepdim=True)
