@@ -115,7 +115,9 @@ class Divergence(nn.Module, ABC):
             (B,).
 
         Raises:
-            ValueError: Shapes do not fit, a map is empty or too small, or dtype is not floating point.
+            ValueError: Shapes or devices do not fit, a map is empty or too small, there is no human map to compare
+                with, or dtype is not floating point.
+            RuntimeError: The values do not depend on the model's map, which is to be trained.
         """
         dtype = working_dtype(model, human)
         weights = torch.stack([model.new_full((len(model),), weight, dtype=dtype) for weight, _ in self.terms()])
@@ -178,4 +180,4 @@ def masked_mean(x: Tensor, known: Tensor | None) -> Tensor:
     if known is None:
         return x.mean(1)
     total = known.sum(1)
-    return (x * known).sum(1) / torch.where(total > 0, total, 1.0)
+    return masked_sum(x, known) / torch.where(total > 0, total, 1.0)

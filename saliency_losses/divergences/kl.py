@@ -52,7 +52,7 @@ class KL(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value, or a normaliser gives no distribution.
+        ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.
 
     Example:
         >>> KL()(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 5.0]]))

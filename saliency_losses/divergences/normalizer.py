@@ -29,6 +29,9 @@ class Normalizer(ABC):
     them); a map whose values differ by less than ``eps`` times its largest magnitude is flat, and gets no gradient;
     ``floor`` is added to what is divided by, in units of the map, as some published code does (the result then depends
     on the map's scale); ``detach`` takes the statistics as constants, so that the gradient ignores how they move.
+
+    Attributes:
+        distribution: Whether it makes a distribution over positions, whose logarithm :meth:`log` gives.
     """
 
     distribution: ClassVar[bool] = False

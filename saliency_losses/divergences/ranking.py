@@ -94,7 +94,7 @@ class Ranking(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value.
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> Ranking()(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]))

@@ -101,7 +101,7 @@ class Sinkhorn(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value, or a normaliser gives no distribution.
+        ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.
 
     Example:
         >>> near, far = torch.eye(8)[2], torch.eye(8)[7]
