@@ -1,6 +1,7 @@
 """Writes the reference pages: one per registered part, from the registries, so that none can be forgotten."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ PAGES = {
             "weighting.Balanced",
             "weighting.Dynamic",
             "weighting.Uncertainty",
+            "weighting.dynamic_shares",
             "weighting.relative_weights",
             "weighting.create_weighting",
             "weighting.list_weightings",
@@ -108,6 +110,9 @@ PAGES = {
             "extractors.list_extractors",
             "divergences.Divergence",
             "divergences.Prior",
+            "divergences.masked_mean",
+            "divergences.masked_sum",
+            "divergences.best_threshold",
             "weighting.Weighting",
             "testing.check_extractor",
             "testing.check_divergence",
@@ -134,6 +139,8 @@ def write_reference(folder: Path) -> None:
             maker: Callable[..., Any] = registry.find(name)
             path = f"{maker.__module__}.{maker.__qualname__}".removeprefix("saliency_losses.")
             entries.append(f"{_heading(name, '-')}\n\n{_directive(path, inspect.isclass(maker))}")
+            if page == "divergences":
+                entries += _functions_beside(maker)
         if page == "extractors":
             entries.append(
                 f"{_heading('Which score', '-')}\n\n.. autodata:: saliency_losses.extractors.score.Score\n   :no-value:"
@@ -181,6 +188,13 @@ def flat_and_empty() -> str:
             row += [f"{float(value.detach()):.3g}", "yes" if bool(grad.any()) else "none"]
         rows.append(tuple(row))
     return aligned(("divergence", "empty human map", "gradient", "flat model map", "gradient"), rows)
+
+
+def _functions_beside(maker: Callable[..., Any]) -> list[str]:
+    """The public functions of a part's module, such as the definition that it computes."""
+    module = sys.modules[maker.__module__]
+    names = [name for name in module.__all__ if inspect.isfunction(getattr(module, name))]
+    return [_directive(f"{module.__name__}.{name}".removeprefix("saliency_losses.")) for name in names]
 
 
 def _directive(path: str, is_class: bool | None = None) -> str:

@@ -177,11 +177,15 @@ def test_what_else_asks_for_a_gradient_gets_it(by_rows):
     model, human = torch.randn(5, 42, dtype=torch.float64), torch.rand(5, 42, dtype=torch.float64)
     known = torch.rand(5, 42, dtype=torch.float64)
     learned, weights = Learned(), torch.rand(1, 5, dtype=torch.float64)
+    held = Learned()
+    del held.scale
+    held.scale = torch.tensor(2.0, dtype=torch.float64)
     for leaf, step in (
         (weights.clone(), lambda leaf: evaluate.evaluate([MSE()], leaf, model, human, None)[0]),
         (human.clone(), lambda leaf: MSE()(model, leaf)),
         (known.clone(), lambda leaf: MSE()(model, human, leaf)),
         (learned.scale, lambda leaf: learned(model, human)),
+        (held.scale, lambda leaf: held(model, human)),
     ):
         leaf.requires_grad_()
         (gradient,) = torch.autograd.grad(step(leaf).sum(), leaf)

@@ -96,3 +96,13 @@ def test_a_model_in_half_precision():
         out = sl.SaliencyGuidedLoss(net, extractor(name))(images.bfloat16(), labels, human)
         assert out.saliency_loss.dtype == torch.float32
         out.loss.backward()
+
+
+@pytest.mark.parametrize("divergence", sl.list_divergences())
+def test_the_default_dtype_does_not_widen_float32_maps(divergence):
+    torch.set_default_dtype(torch.float64)
+    try:
+        value = sl.create_divergence(divergence)(*torch.rand(2, 2, 7, 7, dtype=torch.float32))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert value.dtype == torch.float32

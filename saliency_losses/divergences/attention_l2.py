@@ -21,9 +21,9 @@ class AttentionL2(Divergence):
 
     It does not depend on the scale of either map. Since the lengths are one it is :math:`2 (1 - \cos) / N`, so its size
     falls with the number of positions; published weights are about 1e3. An all-zero map stays zero: the value is 1 / N
-    where one of both is empty, and 0 where both are. Near an all-zero map of the model the gradient grows as its length
-    shrinks, as for every divergence that does not depend on scale; at zero it points to the human map. An annotated but
-    empty human map sends no gradient.
+    where one of both is empty, and 0 where both are. The gradient grows as the length of the model's map shrinks, as
+    for every divergence that does not depend on scale; an all-zero map gets none. An annotated but empty human map
+    sends no gradient.
 
     The original sums squared activations over channels at a layer of student and teacher,
     :math:`m = \operatorname{mean}_c F_c^2`; here the human map takes the teacher's place.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_losses.divergences.evaluate import evaluate, working_dtype
 from saliency_losses.divergences.normalize import Scope
-from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer
+from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer, check_distributions
 from saliency_losses.divergences.pair import Pair
 from saliency_losses.divergences.scales import RAW
 from saliency_losses.registry import Registry, options_of
@@ -69,11 +69,8 @@ class Divergence(nn.Module, ABC):
         self.normalize = NORMALIZERS.resolve(normalize)
         self.human_normalize = NORMALIZERS.resolve(human_normalize)
         self.sizing = check_sizing(sizing)
-        if self.logs and not self.normalize.distribution:
-            raise ValueError(
-                f"normalize of {type(self).__name__} must make a distribution over positions, such as 'softmax' or "
-                f"'sum', got {self.normalize}."
-            )
+        if self.logs:
+            check_distributions(type(self).__name__, normalize=self.normalize)
 
     @property
     def scope(self) -> Scope:
@@ -121,7 +118,9 @@ class Divergence(nn.Module, ABC):
             (B,).
 
         Raises:
-            ValueError: Shapes do not fit, a map is empty or too small, or dtype is not floating point.
+            ValueError: Shapes or devices do not fit, a map is empty or too small, there is no human map to compare
+                with, or dtype is not floating point.
+            RuntimeError: The values do not depend on the model's map, which is to be trained.
         """
         dtype = working_dtype(model, human)
         weights = torch.stack([model.new_full((len(model),), weight, dtype=dtype) for weight, _ in self.terms()])
@@ -184,4 +183,4 @@ def masked_mean(x: Tensor, known: Tensor | None) -> Tensor:
     if known is None:
         return x.mean(1)
     total = known.sum(1)
-    return (x * known).sum(1) / torch.where(total > 0, total, 1.0)
+    return masked_sum(x, known) / torch.where(total > 0, total, 1.0)

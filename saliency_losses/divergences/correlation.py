@@ -32,8 +32,11 @@ class Correlation(Divergence):
     for an annotated but empty human map.
 
     Args:
-        eps: A map whose deviation is below this share of its largest magnitude is flat.
+        eps: A map whose deviation is below this share of its largest magnitude is flat, below 1.
         sizing: How both maps come to one size.
+
+    Raises:
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> import torch

@@ -54,7 +54,7 @@ class Energy(Divergence):
         sizing: How both maps come to one size; ``"enlarge"`` as published.
 
     Raises:
-        ValueError: An option has an unknown value.
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> Energy()(torch.tensor([[3.0, 1.0, -5.0]]), torch.tensor([[1.0, 0.0, 0.0]]))

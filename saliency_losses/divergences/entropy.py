@@ -49,7 +49,7 @@ class Entropy(Prior):
 
     Reference:
         Shannon, A Mathematical Theory of Communication, 1948; as a loss: Piland, Czajka and Sweet, Model focus improves
-        performance of deep learning-based synthetic face detectors, arXiv 2303.00818, 2023.
+        performance of deep learning-based synthetic face detectors, arXiv:2303.00818, 2023.
     """
 
     logs = True

@@ -91,7 +91,8 @@ def _one_per_map(part: _Part, pair: Pair, count: int, trains: bool) -> Tensor:
 def _by_rows(
     parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
 ) -> bool:
-    others = chain((weights, human, known), *(part.parameters() for part in parts))
+    held = (value for part in parts for value in vars(part).values() if isinstance(value, Tensor))
+    others = chain((weights, human, known), *(part.parameters() for part in parts), held)
     return (
         model.device.type == "cpu"
         and all(part.scope == "sample" for part in parts)

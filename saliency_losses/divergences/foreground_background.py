@@ -43,7 +43,7 @@ class ForegroundBackground(Divergence):
         sizing: How both maps come to one size: the model's is enlarged, as published, since the mask is.
 
     Raises:
-        ValueError: An option has an unknown value.
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> import torch

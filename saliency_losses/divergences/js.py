@@ -5,7 +5,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.distributions import SOFTMAX, SUM
-from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.sizing import Sizing
 
 __all__ = ["JS", "jensen_shannon"]
@@ -67,10 +67,7 @@ class JS(Divergence):
         sizing: Sizing = "area",
     ) -> None:
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
-        if not self.human_normalize.distribution:
-            raise ValueError(
-                f"human_normalize of JS must make a distribution over positions, got {self.human_normalize}."
-            )
+        check_distributions("JS", human_normalize=self.human_normalize)
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`; ``model`` is the logarithm."""

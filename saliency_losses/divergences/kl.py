@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.distributions import SOFTMAX, SUM, SumToOne
-from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.sizing import Sizing
 
 __all__ = ["KL", "kullback_leibler"]
@@ -52,7 +52,7 @@ class KL(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value, or a normaliser gives no distribution.
+        ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.
 
     Example:
         >>> KL()(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 5.0]]))
@@ -76,8 +76,7 @@ class KL(Divergence):
         sizing: Sizing = "area",
     ) -> None:
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
-        if not self.human_normalize.distribution:
-            raise ValueError(f"human_normalize must make a distribution over positions, got {self.human_normalize}.")
+        check_distributions("KL", human_normalize=self.human_normalize)
         if direction not in ("human_model", "model_human"):
             raise ValueError(f"direction must be 'human_model' or 'model_human', got {direction!r}.")
         if form not in ("exact", "mit"):

@@ -46,8 +46,8 @@ class MAE(Divergence):
         tensor([0.1667])
 
     Reference:
-        Gao, Sun, Zhao and Hong, Aligning Eyes between Humans and Deep Neural Network through
-        Interactive Attention Alignment, CSCW 2022.
+        Gao, Sun, Zhao and Hong, Aligning Eyes between Humans and Deep Neural Network through Interactive Attention
+        Alignment, CSCW 2022.
     """
 
     def __init__(

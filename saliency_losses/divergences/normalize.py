@@ -2,10 +2,11 @@
 
 Whether a map is flat is judged relative to its own size, so that scaling a map changes nothing: a map whose values
 differ by less than ``eps`` times its largest magnitude is flat. One whose magnitudes are below the smallest normal
-number is empty. Flat and empty maps have defined, finite results and a zero gradient, since they are divided by
-infinity; each function says which. A map that holds NaN or infinities is not flat: NaN comes out. ``known`` (B, N)
-weighs the cells; cells with weight zero take no part and come out as zero. ``floor`` is added to what is divided by,
-as some published code does; the result then depends on the map's scale.
+number is empty. Where there is nothing to divide by, as for an empty map's size or a flat map's spread, maps are
+divided by infinity: the result is finite, each function says which, and the gradient zero. A map that holds NaN or
+infinities is not flat: NaN comes out. ``known`` (B, N) weighs the cells; cells with weight zero take no part and come
+out as zero. ``floor`` is added to what is divided by, as some published code does; the result then depends on the map's
+scale.
 """
 
 from collections.abc import Callable
@@ -118,7 +119,7 @@ def sum_to_one(
     low, high = _extremes(x.detach() if detach else x, known, "sample")
     shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
     empty = high.detach() + shift.detach() <= eps
-    mass = x / torch.where(empty, torch.inf, 1.0) + torch.where(empty, 1.0, shift)
+    mass = x / torch.where(empty, torch.inf, torch.ones_like(low)) + torch.where(empty, 1.0, shift)
     if known is not None:
         mass = none(mass, known) * known
     total = mass.sum(1, keepdim=True)

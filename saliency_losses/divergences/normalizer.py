@@ -10,7 +10,14 @@ from torch import Tensor
 from saliency_losses.divergences.normalize import Scope
 from saliency_losses.registry import Registry
 
-__all__ = ["NORMALIZERS", "Normalizer", "create_normalizer", "list_normalizers", "register_normalizer"]
+__all__ = [
+    "NORMALIZERS",
+    "Normalizer",
+    "check_distributions",
+    "create_normalizer",
+    "list_normalizers",
+    "register_normalizer",
+]
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -22,6 +29,9 @@ class Normalizer(ABC):
     them); a map whose values differ by less than ``eps`` times its largest magnitude is flat, and gets no gradient;
     ``floor`` is added to what is divided by, in units of the map, as some published code does (the result then depends
     on the map's scale); ``detach`` takes the statistics as constants, so that the gradient ignores how they move.
+
+    Attributes:
+        distribution: Whether it makes a distribution over positions, whose logarithm :meth:`log` gives.
     """
 
     distribution: ClassVar[bool] = False
@@ -82,3 +92,21 @@ def list_normalizers() -> list[str]:
         ['l2', 'max_abs', 'minmax', 'none', 'softmax', 'sum', 'zscore', 'zscore_relu']
     """
     return NORMALIZERS.names()
+
+
+def check_distributions(owner: str, **normalizers: Normalizer) -> None:
+    """Refuse normalisers that make no distribution over positions.
+
+    Args:
+        owner: Who needs distributions.
+        normalizers: By the name of the option.
+
+    Raises:
+        ValueError: One makes none; the message names the option.
+    """
+    for option, normalizer in normalizers.items():
+        if not normalizer.distribution:
+            raise ValueError(
+                f"{option} of {owner} must make a distribution over positions, such as 'softmax' or 'sum', got "
+                f"{normalizer}."
+            )

@@ -36,8 +36,11 @@ class NSS(Divergence):
     A flat model map, and an annotated human map without a fixation, give 0 and no gradient.
 
     Args:
-        eps: A map whose deviation is below this share of its largest magnitude is flat.
+        eps: A map whose deviation is below this share of its largest magnitude is flat, below 1.
         sizing: How both maps come to one size; fixations are pixels, so the model's map is enlarged to them.
+
+    Raises:
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> NSS()(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.0, 2.0]]))

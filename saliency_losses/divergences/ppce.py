@@ -50,7 +50,7 @@ class PPCE(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: log_clamp is not negative and finite.
+        ValueError: log_clamp is not negative and finite, or sizing is unknown.
 
     Example:
         >>> PPCE()(torch.tensor([[1.0, 2.0, -1.0]]), torch.tensor([[1.0, 1.0, 0.0]]))

@@ -39,7 +39,7 @@ def ranking_hinge(
         tensor([2.])
     """
     count = model.shape[1]
-    offsets = _offsets(count, max_positions).to(model.device)
+    offsets = _offsets(count, max_positions, model.device)
     slope, pairs, late = (torch.zeros_like(model) for _ in range(3))
     with torch.no_grad():
         around, ranks, weights = _around(model), _around(human), None if known is None else _around(known)
@@ -58,11 +58,12 @@ def ranking_hinge(
             slope, pairs, late = slope * known, pairs * known, late * known
         middle = model.amax(1, keepdim=True) / 2 + model.amin(1, keepdim=True) / 2
         share = max(1, len(offsets)) / max(1, count - 1)
-        cells = model.new_tensor(count) if known is None else known.sum(1)
-        over = {"mean": pairs.sum(1), "position": share * cells, "sum": model.new_tensor(share)}[reduction]
+        total = pairs.sum(1)
+        cells = torch.full_like(total, count) if known is None else known.sum(1)
+        over = {"mean": total, "position": share * cells, "sum": torch.full_like(total, share)}[reduction]
         over = torch.where(over > 0, over, 1.0)
         over = torch.where(human.isnan().any(1), torch.nan, over)  # no comparison holds for NaN
-    linear = (slope / over.unsqueeze(-1) * (model - middle)).sum(1)
+    linear = (slope / over.unsqueeze(1) * (model - middle)).sum(1)
     return linear + margin * late.sum(1) / over
 
 
@@ -93,7 +94,7 @@ class Ranking(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value.
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> Ranking()(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]))
@@ -146,10 +147,10 @@ def _around(x: Tensor) -> Tensor:
     return torch.cat([x, x], 1).unfold(1, x.shape[1], 1)
 
 
-def _offsets(count: int, max_positions: int) -> Tensor:
+def _offsets(count: int, max_positions: int, device: torch.device) -> Tensor:
     """Which positions each is paired with, as distances around the map; with each distance, its opposite."""
     if count <= max_positions:
-        return torch.arange(1, count)
+        return torch.arange(1, count, device=device)
     wanted = max(1, max_positions**2 // (2 * count))
     distances = {1 + int(k * _GOLDEN % 1.0 * (count // 2)) for k in range(wanted)}
-    return torch.tensor(sorted({*distances, *(count - d for d in distances)}))
+    return torch.tensor(sorted({*distances, *(count - d for d in distances)}), device=device)

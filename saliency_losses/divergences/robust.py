@@ -61,7 +61,7 @@ class Robust(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value.
+        ValueError: An option has an unknown value or is out of range.
 
     Example:
         >>> Robust()(torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([[-1.0, 0.0, 1.0]]))

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.distributions import SUM
-from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.sizing import Sizing
 
 __all__ = ["SIM", "intersection_distance"]
@@ -57,11 +57,7 @@ class SIM(Divergence):
         sizing: Sizing = "area",
     ) -> None:
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
-        for name, chosen in (("normalize", self.normalize), ("human_normalize", self.human_normalize)):
-            if not chosen.distribution:
-                raise ValueError(
-                    f"{name} of SIM must make a distribution over positions, such as 'sum' or 'softmax', got {chosen}."
-                )
+        check_distributions("SIM", normalize=self.normalize, human_normalize=self.human_normalize)
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.distributions import SOFTMAX, SUM
-from saliency_losses.divergences.normalizer import Normalizer
+from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.divergences.transport import grid_cost, self_potential, transport_potentials
 from saliency_losses.sizing import Sizing
 
@@ -101,7 +101,7 @@ class Sinkhorn(Divergence):
         sizing: How both maps come to one size.
 
     Raises:
-        ValueError: An option has an unknown value, or a normaliser gives no distribution.
+        ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.
 
     Example:
         >>> near, far = torch.eye(8)[2], torch.eye(8)[7]
@@ -128,12 +128,7 @@ class Sinkhorn(Divergence):
         sizing: Sizing = "area",
     ) -> None:
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
-        for side, chosen in (("normalize", self.normalize), ("human_normalize", self.human_normalize)):
-            if not chosen.distribution:
-                raise ValueError(
-                    f"{side} of Sinkhorn must make a distribution over positions, such as 'softmax' or 'sum', got "
-                    f"{chosen}."
-                )
+        check_distributions("Sinkhorn", normalize=self.normalize, human_normalize=self.human_normalize)
         if not 0 < blur < math.inf:
             raise ValueError(f"blur must be positive and finite, got {blur}.")
         if not 1 <= p <= 2:

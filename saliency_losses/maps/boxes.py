@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from saliency_losses.maps.points import Outside
+from saliency_losses.maps.points import Outside, check_outside
 from saliency_losses.maps.reading import as_float, check_size, first_of, has_values, read_samples
 
 __all__ = ["boxes_to_map"]
@@ -44,8 +44,7 @@ def boxes_to_map(
     height, width = check_size(size)
     if not (math.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma must be zero or more pixels, got {sigma}.")
-    if outside not in ("error", "drop"):
-        raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
+    check_outside(outside)
     single = isinstance(boxes, Tensor) and boxes.ndim == 1
     read = _read(boxes.unsqueeze(0) if isinstance(boxes, Tensor) and single else boxes)
     left, top, right, bottom = read.unbind(2)

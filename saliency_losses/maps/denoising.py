@@ -45,8 +45,8 @@ def denoise_fixations(
 
     Reference:
         Campello, Moulavi and Sander, Density-Based Clustering Based on Hierarchical Density Estimates, PAKDD 2013;
-        of eye tracking: Dowling et al., VISER: Visually-Informed System for Enhanced Robustness in Open-Set Iris
-        Presentation Attack Detection, 2026.
+        of eye tracking: Dowling, Piland et al., VISER: Visually-Informed System for Enhanced Robustness in Open-Set
+        Iris Presentation Attack Detection, arXiv:2603.17859, 2026.
     """
     if min_cluster_size < 2:
         raise ValueError(f"min_cluster_size must be at least 2, got {min_cluster_size}.")

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from saliency_losses.maps.reading import as_float, first_of, has_values, read_samples
 
-__all__ = ["Outside", "PerSample", "Points", "check_weights", "read_points", "weights_inside"]
+__all__ = ["Outside", "PerSample", "Points", "check_outside", "check_weights", "read_points", "weights_inside"]
 
 PerSample: TypeAlias = Tensor | Sequence[Any]
 Outside: TypeAlias = Literal["error", "drop"]
@@ -80,6 +80,16 @@ def _weights(given: PerSample, counts: list[int], most: int) -> Tensor:
     return pad_sequence(listed, batch_first=True)
 
 
+def check_outside(outside: Outside) -> None:
+    """Raise for an unknown option.
+
+    Raises:
+        ValueError: It is neither ``"error"`` nor ``"drop"``.
+    """
+    if outside not in ("error", "drop"):
+        raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
+
+
 def check_weights(weight: Tensor) -> None:
     """Raise for weights that are no durations. Waits for the device.
 
@@ -106,8 +116,7 @@ def weights_inside(points: Points, size: tuple[int, int], outside: Outside) -> T
         ValueError: A point outside the map, without finite coordinates or with a weight that is none; the message
             names it. Or several that all look like shares of the image, or an unknown option.
     """
-    if outside not in ("error", "drop"):
-        raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
+    check_outside(outside)
     height, width = size
     x, y, weight, _ = points
     inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_losses.maps.points import Outside
+from saliency_losses.maps.points import Outside, check_outside
 from saliency_losses.maps.reading import as_float, check_size
 
 __all__ = ["polygons_to_map"]
@@ -40,8 +40,7 @@ def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int], *,
                  [1., 0., 0., 0.]]])
     """
     height, width = check_size(size)
-    if outside not in ("error", "drop"):
-        raise ValueError(f"outside must be 'error' or 'drop', got {outside!r}.")
+    check_outside(outside)
     if isinstance(polygons, Tensor) or not polygons:
         raise ValueError("polygons must be a list with, for each sample, a list of its polygons (V, 2).")
     filled = torch.zeros(len(polygons), height, width, dtype=torch.bool)
@@ -55,7 +54,7 @@ def polygons_to_map(polygons: Sequence[Sequence[Any]], size: tuple[int, int], *,
                     f"{tuple(vertices.shape)}. Each sample has a list of polygons."
                 )
             dtype, device = torch.promote_types(dtype, vertices.dtype), vertices.device
-            vertices = vertices.double().cpu()
+            vertices = vertices.cpu().double()
             if not bool(vertices.isfinite().all()):
                 raise ValueError(f"Sample {index}: polygon {number} has NaN or infinite coordinates.")
             inside = _fill(vertices, height, width)

@@ -43,6 +43,9 @@ class Weighting(nn.Module, ABC):
             saliency: The saliency's, in the same shape; zero where there is no human map.
             model: In a guided step, the model that both are of. Without it, in eval mode and without gradients the last
                 state counts, and stays as it is.
+
+        Raises:
+            RuntimeError: The terms are on another device than the weighting's state.
         """
 
     @property
