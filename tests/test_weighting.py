@@ -852,3 +852,13 @@ def test_either_of_loss_and_model_in_train_mode_is_training(loss, model):
     guided.model.train(model)
     guided(images, labels, human)
     assert int(guided.weighting.counted) == (loss or model)
+
+
+def test_a_weight_that_is_set_anew_is_checked_too():
+    guided = sl.SaliencyGuidedLoss(plain_net(), alpha=0.5)
+    with pytest.raises(ValueError, match=r"alpha must lie in \[0, 1\].*got 2"):
+        guided.weighting.alpha = 2.0
+    guided.weighting.alpha = 0.25
+    assert float(guided.weighting(torch.tensor(1.0), torch.tensor(2.0))) == 1.75
+    with pytest.raises(ValueError, match="saliency_weight must be finite and not negative, got -1"):
+        sl.weighting.Additive().weight = -1.0

@@ -1,5 +1,7 @@
 """One minus the structural similarity of the maps."""
 
+from importlib.metadata import version
+
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
@@ -34,6 +36,7 @@ class SSIM(Divergence):
 
     Raises:
         ValueError: An option has an unknown value, or the window is even.
+        RuntimeError: Maps have three axes, and kornia is older than 0.9.
 
     Example:
         >>> import torch
@@ -68,6 +71,10 @@ class SSIM(Divergence):
         """See :meth:`Divergence.compare`."""
         from kornia.metrics import ssim, ssim3d
 
+        if model.ndim == 4 and version("kornia").split(".")[:2] == ["0", "8"]:
+            raise RuntimeError(
+                f"kornia {version('kornia')} gives a wrong similarity of maps of three axes; install 0.9 or newer."
+            )
         similarity = ssim if model.ndim == 3 else ssim3d
         local = similarity(model.unsqueeze(1), human.unsqueeze(1), self.window, eps=0.0)
         return 1.0 - masked_mean(local.flatten(1), None if known is None else known.flatten(1))
