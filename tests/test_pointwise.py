@@ -15,6 +15,7 @@ from saliency_losses.divergences import (
     JS,
     KL,
     MAE,
+    MINMAX,
     NSS,
     PPCE,
     SIM,
@@ -318,6 +319,8 @@ def test_the_cosine_is_that_of_torch():
 
 def test_names_and_options_are_written_as_they_were_chosen():
     assert repr(BCE(form="logits")) == "BCE(form='logits', normalize=Raw())"
+    for chosen in ("minmax", MINMAX):
+        assert BCE(form="logits", normalize=chosen).normalize == MINMAX
     assert repr(MAE(normalize=POSITIVE)) == "MAE(normalize=MaxAbs(positive=True))"
     assert [d.reads for d in (MAE(), MAE(human_normalize="none"), PPCE(), NSS())] == [
         "saliency",

@@ -23,6 +23,7 @@ from saliency_losses.extractors.gradient import hides_parameters
 from saliency_losses.extractors.modules import compiled_on_the_way, unwrap
 from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 from saliency_losses.human import read_human
+from saliency_losses.inputs import asks_for_several
 from saliency_losses.task import task_term
 from saliency_losses.weighting import Scheduled, Weighting
 
@@ -94,8 +95,7 @@ class Trial:
         human = None
         if out.model_saliency is not None:
             report = dataclasses.replace(report, map_shape=tuple(out.model_saliency.shape))
-            classes = self.options.get("classes")
-            several = isinstance(classes, Tensor) and classes.ndim == 2 and not classes.is_floating_point()
+            several = asks_for_several(self.options.get("classes"))
             if self.human is not None:
                 human = read_human(self.human, self.options.get("annotated"), out.model_saliency, several)
             self.found += maps.model_maps(out.model_saliency.flatten(0, int(several)), human, loss.extractor)

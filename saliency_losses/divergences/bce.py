@@ -8,10 +8,12 @@ from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
 from saliency_losses.divergences.normalizer import Normalizer
-from saliency_losses.divergences.scales import MINMAX, RAW, ZScore, ZScoreReLU
+from saliency_losses.divergences.scales import MINMAX, RAW, MinMax, ZScore, ZScoreReLU
 from saliency_losses.sizing import Sizing
 
 __all__ = ["BCE", "mean_binary_cross_entropy"]
+
+_NOT_CHOSEN = MinMax()
 
 
 def mean_binary_cross_entropy(
@@ -71,7 +73,7 @@ class BCE(Divergence):
         *,
         form: Literal["probabilities", "logits"] = "probabilities",
         eps: float = 0.01,
-        normalize: str | Normalizer = MINMAX,
+        normalize: str | Normalizer = _NOT_CHOSEN,
         human_normalize: str | Normalizer = MINMAX,
         sizing: Sizing = "area",
     ) -> None:
@@ -79,7 +81,7 @@ class BCE(Divergence):
             raise ValueError(f"form must be 'probabilities' or 'logits', got {form!r}.")
         if not 0.0 < eps < 0.5:
             raise ValueError(f"eps must lie in (0, 0.5), got {eps}.")
-        if form == "logits" and normalize is MINMAX:
+        if form == "logits" and normalize is _NOT_CHOSEN:
             normalize = RAW
         super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
         if isinstance(self.human_normalize, (ZScore, ZScoreReLU)):

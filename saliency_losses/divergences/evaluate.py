@@ -31,7 +31,7 @@ def evaluate(
 
     Large batches on the CPU are worked on a few rows at a time, value and gradient together: a chain of passes over
     maps is then read from the cache, and besides the maps only their gradient takes memory. Second derivatives, maps
-    that depend on each other, weights that are learned, transforms of ``torch.func`` and compiled graphs take the
+    that depend on each other, whatever else is learned, transforms of ``torch.func`` and compiled graphs take the
     direct way.
 
     Args:
