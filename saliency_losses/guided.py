@@ -19,7 +19,7 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
-from saliency_losses.human import HumanMaps, check_given, check_values, read_human, warn_of_lost
+from saliency_losses.human import HumanMaps, check_given, check_values, read_human, warn_of_lost, warn_of_negative
 from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
 from saliency_losses.task import TaskLoss, joint_weight, task_term
@@ -149,6 +149,7 @@ class SaliencyGuidedLoss(nn.Module):
         self._calls = 0
         self._warned_of_empty = False
         self._warned_of_lost = False
+        self._warned_of_negative = False
 
     def forward(
         self,
@@ -376,6 +377,9 @@ class SaliencyGuidedLoss(nn.Module):
             allowed, reader = self.divergence.human_range, str(self.divergence)
             warned = check_values(human, allowed, per_sample, warn_empty=warn, reader=reader)
             self._warned_of_empty = self._warned_of_empty or warned
+            positive = [str(part) for _, part in self.divergence.terms() if part.positive]
+            if positive and not self._warned_of_negative:
+                self._warned_of_negative = warn_of_negative(saliency, ", ".join(positive))
             nearest = any(part.sizing == "nearest" and part.reads != "nothing" for _, part in self.divergence.terms())
             if nearest and not self._warned_of_lost:
                 self._warned_of_lost = warn_of_lost(human, tuple(saliency.shape[1 + several :]), per_sample)

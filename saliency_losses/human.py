@@ -9,7 +9,7 @@ from torch import Tensor
 from saliency_losses.extractors.values import looks_at_values
 from saliency_losses.sizing import to_size
 
-__all__ = ["HumanMaps", "check_given", "check_values", "read_human", "warn_of_lost"]
+__all__ = ["HumanMaps", "check_given", "check_values", "read_human", "warn_of_lost", "warn_of_negative"]
 
 
 class HumanMaps(NamedTuple):
@@ -202,6 +202,20 @@ def warn_of_lost(human: HumanMaps, size: tuple[int, ...], per_sample: int | None
         f"human_saliency marks something in {_listed(lost, per_sample)}, but sizing='nearest', which takes one pixel "
         f"of each cell, leaves nothing of it on the model's map of {size}: it is trained as an empty map. Choose "
         "another sizing or a layer with a larger map.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return True
+
+
+def warn_of_negative(saliency: Tensor, readers: str) -> bool:
+    """Warn where no map of the model has a positive value, and ``readers`` count nothing else; whether it did."""
+    if bool((saliency > 0).any()):
+        return False
+    warnings.warn(
+        f"No map of the model has a positive value in this batch, and {readers} counts nothing else: it trains "
+        "nothing. Take an extractor whose maps have both signs around zero (score='contrast'), a lower learning rate, "
+        "or a divergence of signed maps, such as 'right_reasons' or 'correlation'.",
         UserWarning,
         stacklevel=2,
     )

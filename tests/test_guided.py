@@ -406,3 +406,15 @@ def test_compiled_modules():
     for model, part in ((whole, "input_gradient"), (head, sl.extractors.GradCAM(layer="2"))):
         with pytest.raises(RuntimeError, match=r"torch\.compile has no double backward"):
             sl.SaliencyGuidedLoss(model, part)(images, labels, human)
+
+
+def test_maps_without_anything_positive_are_told_once():
+    images, labels, human = batch()
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[-1].weight.fill_(-1.0)
+    guided = sl.SaliencyGuidedLoss(net, "cam", "energy")
+    with pytest.warns(UserWarning, match=r"No map of the model has a positive value.*Energy\(\) counts nothing else"):
+        assert float(guided(images, labels, human).saliency_loss.detach()) == 1.0
+    guided(images, labels, human)
+    sl.SaliencyGuidedLoss(net, "cam", "right_reasons")(images, labels, human)

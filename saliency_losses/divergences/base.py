@@ -42,6 +42,7 @@ class Divergence(nn.Module, ABC):
             the model's map, which needs no human map.
         smallest: Fewest positions per axis.
         ranks: How many axes maps may have, where not any number.
+        positive: Whether only the positive part of the model's map counts, so that one without any trains nothing.
         empty_is_suspicious: Whether an all-zero human map is worth a warning when nobody said which maps exist.
         normalize: Of the model's map.
         human_normalize: Of the human map.
@@ -53,6 +54,7 @@ class Divergence(nn.Module, ABC):
     reads: Reads = "saliency"
     smallest: int = 1
     ranks: ClassVar[tuple[int, ...]] = ()
+    positive: ClassVar[bool] = False
     empty_is_suspicious: bool = True
     normalize: Normalizer = RAW
     human_normalize: Normalizer = RAW

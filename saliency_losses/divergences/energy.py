@@ -66,6 +66,7 @@ class Energy(Divergence):
     """
 
     reads = "mask"
+    positive = True
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class PPCE(Divergence):
     """
 
     reads = "mask"
+    positive = True
 
     def __init__(self, *, log_clamp: float = -100.0, sizing: Sizing = "area") -> None:
         super().__init__(normalize=_POSITIVE, sizing=sizing)
