@@ -1,5 +1,6 @@
 """One minus the structural similarity of the maps."""
 
+import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
@@ -19,7 +20,8 @@ class SSIM(Divergence):
 
     Means, variances and covariance are those of a Gaussian window of deviation 1.5 around position i, beyond the border
     of the mirrored maps; :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`. From 0 (same map) to 2; symmetric. Computed by
-    kornia, on maps of two or three axes.
+    kornia, on maps of two or three axes, and in float64 where the device has it: variances are small differences of
+    large numbers, which convolutions in TF32, the default of GPUs, lose.
 
     A flat map counts as all zeros, and its structure is unlike any but a flat one's: it costs nearly 1 against a human
     map that has something everywhere, and gets no gradient; an annotated but empty human map asks the model for a
@@ -36,7 +38,6 @@ class SSIM(Divergence):
         ValueError: An option has an unknown value, or the window is even.
 
     Example:
-        >>> import torch
         >>> maps = torch.eye(7)[None]
         >>> SSIM()(torch.cat([maps, maps.flip(1)]), maps.repeat(2, 1, 1)).round(decimals=4)
         tensor([0.0000, 0.9482])
@@ -69,5 +70,6 @@ class SSIM(Divergence):
         from kornia.metrics import ssim, ssim3d
 
         similarity = ssim if model.ndim == 3 else ssim3d
-        local = similarity(model.unsqueeze(1), human.unsqueeze(1), self.window, eps=0.0)
-        return 1.0 - masked_mean(local.flatten(1), None if known is None else known.flatten(1))
+        exact = model.dtype if model.device.type == "mps" else torch.float64
+        local = similarity(model.to(exact).unsqueeze(1), human.to(exact).unsqueeze(1), self.window, eps=0.0)
+        return 1.0 - masked_mean(local.to(model.dtype).flatten(1), None if known is None else known.flatten(1))
