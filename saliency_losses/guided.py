@@ -19,7 +19,7 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
-from saliency_losses.human import HumanMaps, check_values, read_human, warn_of_lost
+from saliency_losses.human import HumanMaps, check_given, check_values, read_human, warn_of_lost
 from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
 from saliency_losses.task import TaskLoss, joint_weight, task_term
@@ -191,6 +191,7 @@ class SaliencyGuidedLoss(nn.Module):
         training = torch.is_grad_enabled()
         several = asks_for_several(classes)
         self._check_classes(classes)
+        check_given(human_saliency, annotated, batch)
         if not self.weighting.needs_saliency:
             return self._task_alone(self._call(images), targets, sample_weight, task_sample_weight)
         prepared = self.model.training in self._prepared
@@ -372,7 +373,8 @@ class SaliencyGuidedLoss(nn.Module):
         if check:
             warn = all_annotated and self.divergence.empty_is_suspicious and not self._warned_of_empty
             per_sample = saliency.shape[1] if several else None
-            warned = check_values(human, self.divergence.human_range, per_sample, warn_empty=warn)
+            allowed, reader = self.divergence.human_range, str(self.divergence)
+            warned = check_values(human, allowed, per_sample, warn_empty=warn, reader=reader)
             self._warned_of_empty = self._warned_of_empty or warned
             nearest = any(part.sizing == "nearest" and part.reads != "nothing" for _, part in self.divergence.terms())
             if nearest and not self._warned_of_lost:

@@ -9,7 +9,7 @@ from torch import Tensor
 from saliency_losses.extractors.values import looks_at_values
 from saliency_losses.sizing import to_size
 
-__all__ = ["HumanMaps", "check_values", "read_human", "warn_of_lost"]
+__all__ = ["HumanMaps", "check_given", "check_values", "read_human", "warn_of_lost"]
 
 
 class HumanMaps(NamedTuple):
@@ -42,9 +42,8 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
         TypeError: A dtype that is not accepted.
         ValueError: A shape or device that does not fit; the message says what was expected.
     """
-    if not isinstance(human, Tensor):
-        raise TypeError(f"human_saliency must be a tensor or None, got {type(human).__name__}.")
     batch = len(saliency)
+    check_given(human, annotated, batch)
     lead = tuple(saliency.shape[: 2 if maps_per_sample else 1])
     rank = saliency.ndim - len(lead)
     form = f"({', '.join(map(str, lead))}, {'*S of ' + str(rank) + ' axes'})"
@@ -52,10 +51,6 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
         raise ValueError(
             f"human_saliency is on {human.device}, the model's map on {saliency.device}; move it: "
             "human_saliency.to(images.device)."
-        )
-    if len(human) != batch:
-        raise ValueError(
-            f"human_saliency has shape {tuple(human.shape)}, so {len(human)} maps, but the batch has {batch} samples."
         )
     if not maps_per_sample and human.ndim == rank + 2 and human.shape[1] == 1:
         human = human.squeeze(1)
@@ -82,6 +77,27 @@ def read_human(human: Any, annotated: Any, saliency: Tensor, maps_per_sample: bo
     human = human.detach().flatten(0, len(lead) - 1)
     rows, known = _read_annotated(annotated, human, lead)
     return HumanMaps(human, rows, known, as_bytes)
+
+
+def check_given(human: Any, annotated: Any, batch: int) -> None:
+    """Refuse what no map of the model is needed to refuse.
+
+    Raises:
+        TypeError: The human maps are no tensor.
+        ValueError: They are not those of the batch, or there are none where ``annotated`` says that there are.
+    """
+    if human is None:
+        if isinstance(annotated, Tensor) and looks_at_values(annotated) and bool(annotated.any()):
+            raise ValueError("annotated says that there are maps, but human_saliency is None.")
+        return
+    if not isinstance(human, Tensor):
+        hint = " Pass its .maps, and .known as annotated=." if hasattr(human, "maps") else ""
+        raise TypeError(f"human_saliency must be a tensor or None, got {type(human).__name__}.{hint}")
+    if human.ndim == 0 or len(human) != batch:
+        raise ValueError(
+            f"human_saliency has shape {tuple(human.shape)}, so {len(human) if human.ndim else 'no'} maps, but the "
+            f"batch has {batch} samples."
+        )
 
 
 def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
@@ -113,7 +129,9 @@ def _read_annotated(annotated: Any, human: Tensor, lead: tuple[int, ...]) -> tup
     )
 
 
-def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int | None, *, warn_empty: bool) -> bool:
+def check_values(
+    human: HumanMaps, allowed: tuple[float, float], per_sample: int | None, *, warn_empty: bool, reader: str
+) -> bool:
     """Raise for values that no human map has, and warn of maps that say nothing; whether it warned.
 
     Args:
@@ -121,6 +139,7 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
         allowed: Smallest and largest value.
         per_sample: How many maps each sample has, where there are several.
         warn_empty: Whether all-zero maps are worth a warning: they are where nobody said which samples have a map.
+        reader: What reads the maps.
 
     Raises:
         ValueError: A value is NaN, infinite, or outside the range; the message names the maps.
@@ -131,18 +150,26 @@ def check_values(human: HumanMaps, allowed: tuple[float, float], per_sample: int
         flat = torch.where(known.flatten(1), flat, max(allowed[0], 0.0))
     low, high = flat.aminmax(dim=1)
     finite = torch.isfinite(low) & torch.isfinite(high)
-    unknown = "What is unknown is marked by annotated=, (B,) for samples or in the shape of the maps for pixels."
+    unknown = "What is unknown is marked by annotated=, (B,) for samples or in the shape of the maps for pixels"
+    reads = f"{reader} reads values from {allowed[0]:g} to {allowed[1]:g}"
     for bad, what, remedy in (
-        (~finite, "NaN or infinite values", unknown),
-        (finite & (low < allowed[0]), f"values below {allowed[0]:g}", unknown),
+        (~finite, "NaN or infinite values", f"{unknown}."),
+        (
+            finite & (low < allowed[0]),
+            f"values below {allowed[0]:g}",
+            f"{reads}. {unknown}; what misleads is for 'robust'.",
+        ),
         (
             finite & (high > allowed[1]),
             f"values above {allowed[1]:g}",
-            "Divide it by its maximum, or pass uint8 or bool.",
+            f"{reads}. Divide a map by its maximum, or pass uint8 or bool.",
         ),
     ):
         if bool((bad & annotated).any()):
-            raise ValueError(f"human_saliency has {what} in {_listed(bad & annotated, per_sample)}. {remedy}")
+            found = f"{float(low[bad & annotated].amin()):g}..{float(high[bad & annotated].amax()):g}"
+            raise ValueError(
+                f"human_saliency has {what} in {_listed(bad & annotated, per_sample)} (got {found}). {remedy}"
+            )
     if allowed[1] < float("inf"):
         _check_scale(float((high * annotated).amax()), as_bytes)
     empty = annotated & (high <= 0) & (low >= 0)
@@ -182,10 +209,11 @@ def warn_of_lost(human: HumanMaps, size: tuple[int, ...], per_sample: int | None
 
 
 def _check_scale(largest: float, as_bytes: bool) -> None:
-    """Refuse masks of zeros and ones that were divided by 255."""
-    if as_bytes and 0.0 < largest <= 1.5 / 255:
+    """Refuse masks and labels of a few values that are read, or were divided, as if they went up to 255."""
+    if as_bytes and 0.0 < largest <= 3.5 / 255:
         raise ValueError(
-            "human_saliency is uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool (.bool())."
+            f"human_saliency is uint8 and read as 0..255, but holds only 0 to {round(255 * largest)}: pass a mask as "
+            "bool, (mask > 0), and labels as a mask of those that count."
         )
     if abs(largest - 1 / 255) < 1e-6:
         raise ValueError(

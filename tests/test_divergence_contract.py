@@ -117,6 +117,13 @@ class NeedsNone(Good):
         return pair.alone(self.normalize).flatten(1).mean(1)
 
 
+class Blind(Good):
+    """Asks for a human map, but does not look at it."""
+
+    def compare(self, model, human, known):
+        return masked_mean(model.square(), known)
+
+
 class Follows(Good):
     """Of the benchmark's kind: an operation that autocast takes to bfloat16."""
 
@@ -250,6 +257,7 @@ class LooksAnyway(Prior):
         (Drawing(), "must be deterministic"),
         (Lazy(), "must draw no random numbers"),
         (NeedsNone(), "must ask for a human map"),
+        (Blind(), "must depend on the human map"),
         (LooksAnyway(), "a prior must not read the human map"),
         (Half(), "must be accurate for torch.float32 maps"),
         (Follows(), "must not follow autocast"),

@@ -161,14 +161,22 @@ BAD_CALLS = {
         lambda: guided()(IMAGES, LABELS, HUMAN - 5 * (LABELS == 1)[:, None, None]),
         "values below 0 in sample 1",
     ),
-    "NaN in a map": (lambda: guided()(IMAGES, LABELS, NAN), r"NaN or infinite values in sample 2\..*annotated="),
+    "NaN in a map": (lambda: guided()(IMAGES, LABELS, NAN), r"NaN or infinite values in sample 2 .*annotated="),
     "infinite map": (
         lambda: guided()(IMAGES, LABELS, NAN.nan_to_num(float("inf"))),
         "NaN or infinite values in sample 2",
     ),
     "mask above 1": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, 2 * HUMAN),
-        "values above 1 in sample 0.*Divide it by its maximum",
+        r"values above 1 in sample 0.*\(got .*RightReasons\(\) reads values from 0 to 1. Divide a map by its maximum",
+    ),
+    "annotated without maps": (
+        lambda: guided()(IMAGES, LABELS, None, annotated=torch.ones(4, dtype=torch.bool)),
+        "annotated says that there are maps, but human_saliency is None",
+    ),
+    "maps of another batch while the weight is zero": (
+        lambda: guided(alpha=1.0)(IMAGES, LABELS, HUMAN[:3]),
+        r"human_saliency has shape \(3, 9, 9\), so 3 maps, but the batch has 4 samples",
     ),
     "annotated of the wrong shape": (
         lambda: guided()(IMAGES, LABELS, HUMAN, annotated=torch.ones(3, dtype=torch.bool)),
@@ -180,7 +188,7 @@ BAD_CALLS = {
     ),
     "a uint8 mask of zeros and ones": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).to(torch.uint8)),
-        r"uint8 and read as 0..255, but holds only 0 and 1: pass a mask as bool",
+        r"uint8 and read as 0..255, but holds only 0 to 1: pass a mask as bool",
     ),
     "a mask of zeros and ones divided by 255": (
         lambda: guided(divergence="right_reasons")(IMAGES, LABELS, (HUMAN > 0.5).float() / 255),

@@ -88,7 +88,7 @@ def test_padding_never_counts():
 def test_the_most_precise_sample_decides_the_dtype():
     mixed = [[], torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]], dtype=DOUBLE)]
     assert maps.fixations_to_map(mixed, (4, 4), sigma=1.0).dtype == DOUBLE
-    assert maps.boxes_to_map([[], torch.tensor([[0, 0, 1, 1]]).double()], (4, 4)).dtype == DOUBLE
+    assert maps.boxes_to_map([[], torch.tensor([[0, 0, 2, 2]]).double()], (4, 4)).dtype == DOUBLE
     assert maps.fixations_to_map([torch.zeros(0, 2).double(), [[1, 2]]], (4, 4), sigma=1.0).dtype == torch.float32
 
 
@@ -836,3 +836,10 @@ def test_runs_where_only_deterministic_algorithms_may():
             assert torch.equal(change(drawn), change(drawn))
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("boxes", [[0.1, 0.2, 0.6, 0.8], [0.0, 0.0, 1.0, 1.0]])
+def test_boxes_as_shares_of_the_image_are_refused(boxes):
+    with pytest.raises(ValueError, match="All boxes lie between 0 and 1, as shares of the image do: multiply"):
+        maps.boxes_to_map(torch.tensor([boxes]), (8, 8))
+    assert float(maps.boxes_to_map(torch.tensor([boxes]), (8, 8), outside="drop").sum()) == 1.0

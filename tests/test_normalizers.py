@@ -303,3 +303,19 @@ def test_your_own_is_registered_by_name():
 def test_bad_options(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_normalizer_that_is_no_dataclass_equals_itself_alone():
+    """Parts of a sum share what is equal, so two of other options must not be."""
+
+    class Power(Normalizer):
+        def __init__(self, power):
+            object.__setattr__(self, "power", power)
+
+        def __call__(self, x, known=None):
+            return x.abs() ** self.power
+
+    one, other, maps = Power(1.0), Power(3.0), torch.rand(2, 5)
+    assert one != other
+    total = MSE(normalize=one) + MSE(normalize=other)
+    torch.testing.assert_close(total(maps, maps), MSE(normalize=one)(maps, maps) + MSE(normalize=other)(maps, maps))

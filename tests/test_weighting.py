@@ -841,3 +841,24 @@ def test_relative_weights():
 def test_relative_weights_of_something_else(values, options, text):
     with pytest.raises(ValueError, match=text):
         relative_weights(values, **options)
+
+
+@pytest.mark.parametrize(("loss", "model"), [(True, False), (False, True), (False, False)])
+def test_either_of_loss_and_model_in_train_mode_is_training(loss, model):
+    """A model in eval mode may train, with BatchNorm frozen for instance."""
+    images, labels, human = batch()
+    guided = sl.SaliencyGuidedLoss(plain_net(), weighting=Normalised(batches=5))
+    guided.train(loss)
+    guided.model.train(model)
+    guided(images, labels, human)
+    assert int(guided.weighting.counted) == (loss or model)
+
+
+def test_a_weight_that_is_set_anew_is_checked_too():
+    guided = sl.SaliencyGuidedLoss(plain_net(), alpha=0.5)
+    with pytest.raises(ValueError, match=r"alpha must lie in \[0, 1\].*got 2"):
+        guided.weighting.alpha = 2.0
+    guided.weighting.alpha = 0.25
+    assert float(guided.weighting(torch.tensor(1.0), torch.tensor(2.0))) == 1.75
+    with pytest.raises(ValueError, match="saliency_weight must be finite and not negative, got -1"):
+        sl.weighting.Additive().weight = -1.0

@@ -25,7 +25,7 @@ class Divergence(nn.Module, ABC):
 
     Implement :meth:`compare`, never :meth:`forward`, which has checked the maps, brought them to one size, normalised
     and flattened them by then. Values are computed in float32 (float64 for float64 maps), also under autocast.
-    Divergences add up: ``0.7 * KL() + 0.3 * MSE()`` is one too.
+    Divergences add up: ``0.7 * KL() + 0.3 * MSE()`` is one too. What one learns must be an ``nn.Parameter``.
 
     Example:
         >>> class MeanGap(Divergence):
@@ -104,6 +104,9 @@ class Divergence(nn.Module, ABC):
 
     def forward(self, model: Tensor, human: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         r"""One value per pair of maps.
+
+        Values of human maps are not looked at here, as the guided loss does: outside ``human_range`` they mean
+        nothing.
 
         Args:
             model: The model's maps, (B, \*s), raw and signed.

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, repr=False, kw_only=True)
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Normalizer(ABC):
     r"""What is done to a map before it is compared: a value, equal to another of the same options.
 
@@ -59,7 +59,8 @@ class Normalizer(ABC):
 
     def log(self, x: Tensor, known: Tensor | None = None) -> Tensor:
         """The logarithm of the distribution over positions, where the normaliser gives one."""
-        raise ValueError(f"{self} gives no distribution over positions; use 'softmax' or 'sum'.")
+        own = " It declares to be one: implement log(x, known)." if self.distribution else ""
+        raise ValueError(f"{self} gives no distribution over positions; use 'softmax' or 'sum'.{own}")
 
     def __repr__(self) -> str:
         chosen = (f for f in fields(self) if getattr(self, f.name) != f.default)

@@ -1,5 +1,7 @@
 """One minus the structural similarity of the maps."""
 
+from importlib.metadata import version
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,7 @@ class SSIM(Divergence):
 
     Raises:
         ValueError: An option has an unknown value, or the window is even.
+        RuntimeError: Maps have three axes, and kornia is older than 0.9.
 
     Example:
         >>> maps = torch.eye(7)[None]
@@ -69,6 +72,10 @@ class SSIM(Divergence):
         """See :meth:`Divergence.compare`."""
         from kornia.metrics import ssim, ssim3d
 
+        if model.ndim == 4 and version("kornia").split(".")[:2] == ["0", "8"]:
+            raise RuntimeError(
+                f"kornia {version('kornia')} gives a wrong similarity of maps of three axes; install 0.9 or newer."
+            )
         similarity = ssim if model.ndim == 3 else ssim3d
         exact = model.dtype if model.device.type == "mps" else torch.float64
         local = similarity(model.to(exact).unsqueeze(1), human.to(exact).unsqueeze(1), self.window, eps=0.0)

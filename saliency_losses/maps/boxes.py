@@ -56,6 +56,11 @@ def boxes_to_map(
             f"of height {height} and width {width}. Boxes are (xmin, ymin, xmax, ymax) in the map's pixels, not (x, y, "
             "width, height) or shares of the image; outside='drop' leaves such boxes out."
         )
+    if outside == "error" and min(height, width) > 2 and has_values(read) and read.numel() and _are_shares(read):
+        raise ValueError(
+            "All boxes lie between 0 and 1, as shares of the image do: multiply x by its width and y by its height. "
+            "outside='drop' takes them for pixels."
+        )
     across, down = (
         torch.where(real.unsqueeze(2), _inside(low, high, side, sigma), 0.0)
         for low, high, side in ((left, right, width), (top, bottom, height))
@@ -75,6 +80,11 @@ def _read(boxes: Tensor | Sequence[Any]) -> Tensor:
             )
         return as_float(boxes if boxes.ndim == 3 else boxes.unsqueeze(1))
     return pad_sequence(read_samples(boxes, "boxes", (4,)), batch_first=True)
+
+
+def _are_shares(boxes: Tensor) -> bool:
+    """Whether all boxes lie between 0 and 1, and one says something."""
+    return bool((boxes >= 0).all() and (boxes <= 1).all() and boxes.any())
 
 
 def _holds_pixel(low: Tensor, high: Tensor, side: int) -> Tensor:

@@ -70,8 +70,8 @@ def check_numbers(maps: Tensor, name: str) -> None:
     """
     if looks_at_values(maps) and bool(maps.isnan().any()):
         raise ValueError(
-            f"{name} holds NaN. Where nothing is known, put zeros and tell the guided loss by annotated=, (B,) for "
-            "samples or in the shape of the maps for pixels."
+            f"{name} holds NaN. Where nothing is known, put zeros and say so: by present= for annotators, and to the "
+            "guided loss by annotated=, (B,) for samples or in the shape of the maps for pixels."
         )
 
 

@@ -29,15 +29,18 @@ def check_divergence(divergence: Divergence) -> None:
     are only checked to be finite.
 
     Args:
-        divergence: To check.
+        divergence: To check, of a class that pickles: one at the top level of a module.
 
     Raises:
+        TypeError: It is no divergence.
         AssertionError: A part of the contract is broken; the message names it.
 
     Example:
         >>> from saliency_losses.divergences import KL
         >>> check_divergence(KL(direction="model_human"))
     """
+    if not isinstance(divergence, Divergence):
+        raise TypeError(f"check_divergence expects an instance of a subclass of Divergence, got {divergence!r}.")
     with torch.random.fork_rng():
         torch.manual_seed(1)  # not that of the directions in check_gradients: a map must not be one of them
         size = probe_size(divergence)
@@ -84,8 +87,10 @@ def _values(divergence: Divergence, probe: Probe) -> None:
         try:
             divergence(probe.model)
         except ValueError:
-            return
-        raise AssertionError("The contract is broken: must ask for a human map, or declare reads = 'nothing'.")
+            other = divergence(probe.model, probe.human.roll(1, -1))
+            require(not torch.equal(other, value), "must depend on the human map, or declare reads = 'nothing'")
+        else:
+            raise AssertionError("The contract is broken: must ask for a human map, or declare reads = 'nothing'.")
 
 
 def _precision(divergence: Divergence, probe: Probe) -> None:

@@ -34,10 +34,19 @@ class Additive(Scheduled):
     """
 
     def __init__(self, weight: float = 1.0, *, schedule: Schedule | None = None) -> None:
-        if not 0.0 <= weight < float("inf"):
-            raise ValueError(f"saliency_weight must be finite and not negative, got {weight}.")
         super().__init__(schedule)
         self.weight = weight
+
+    @property
+    def weight(self) -> float:
+        """Of the saliency term; may be set anew."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        if not isinstance(weight, (int, float)) or not 0.0 <= weight < float("inf"):
+            raise ValueError(f"saliency_weight must be finite and not negative, got {weight!r}.")
+        self._weight = float(weight)
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""

@@ -16,8 +16,9 @@ __all__ = ["WEIGHTINGS", "Weighting", "check_device", "learns"]
 class Weighting(nn.Module, ABC):
     """Combines the two terms; works on scalars and on one value per sample alike.
 
-    What it learns or counts is in buffers and parameters, so ``state_dict`` resumes a training exactly. Clone a buffer
-    before it becomes part of the loss: the next step changes it, perhaps before ``backward``.
+    What it learns or counts is in buffers and parameters, so ``state_dict`` resumes a training exactly; an instance
+    therefore serves one guided loss. Clone a buffer before it becomes part of the loss: the next step changes it,
+    perhaps before ``backward``.
 
     Example:
         >>> class Capped(Weighting):
@@ -79,7 +80,7 @@ WEIGHTINGS: Registry[Weighting] = Registry("weighting", Weighting)
 
 def learns(weighting: Weighting, model: nn.Module | None) -> bool:
     """Whether this call is a step of a training, after which the weighting's state may be another."""
-    return model is not None and weighting.training and torch.is_grad_enabled()
+    return model is not None and (weighting.training or model.training) and torch.is_grad_enabled()
 
 
 def check_device(weighting: Weighting, term: Tensor) -> None:

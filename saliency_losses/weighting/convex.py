@@ -41,10 +41,19 @@ class Convex(Scheduled):
     """
 
     def __init__(self, alpha: float = 0.5, *, schedule: Schedule | None = None) -> None:
-        if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f"alpha must lie in [0, 1] (1 is the task alone), got {alpha}.")
-        super().__init__(schedule, most=1.0 / (1.0 - alpha) if alpha < 1.0 else float("inf"))
         self.alpha = alpha
+        super().__init__(schedule, most=1.0 / (1.0 - alpha) if alpha < 1.0 else float("inf"))
+
+    @property
+    def alpha(self) -> float:
+        """Share of the task; may be set anew."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        if not isinstance(alpha, (int, float)) or not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"alpha must lie in [0, 1] (1 is the task alone), got {alpha!r}.")
+        self._alpha = float(alpha)
 
     def forward(self, task: Tensor, saliency: Tensor, model: nn.Module | None = None) -> Tensor:
         """See :meth:`Weighting.forward`."""
