@@ -78,6 +78,13 @@ def test_similarity_of_flat_maps():
     assert float(SSIM()(torch.ones(1, 7, 7), torch.zeros(1, 7, 7))) == 0.0
 
 
+def test_similarity_of_bright_maps_is_exact_in_float32():
+    maps = (0.95 + 0.02 * torch.rand(2, 4, 9, 9)).flatten(2)
+    maps[:, :, :2] = torch.tensor([0.0, 1.0])
+    model, human = maps.view(2, 4, 9, 9)
+    torch.testing.assert_close(SSIM()(model, human).double(), SSIM()(model.double(), human.double()), rtol=0, atol=1e-6)
+
+
 def test_similarity_is_averaged_over_known_cells():
     from kornia.metrics import ssim
 

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
@@ -21,7 +22,8 @@ class SSIM(Divergence):
 
     Means, variances and covariance are those of a Gaussian window of deviation 1.5 around position i, beyond the border
     of the mirrored maps; :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`. From 0 (same map) to 2; symmetric. Computed by
-    kornia, on maps of two or three axes.
+    kornia, on maps of two or three axes, and in float64 where the device has it: variances are small differences of
+    large numbers, which convolutions in TF32, the default of GPUs, lose.
 
     A flat map counts as all zeros, and its structure is unlike any but a flat one's: it costs nearly 1 against a human
     map that has something everywhere, and gets no gradient; an annotated but empty human map asks the model for a
@@ -39,7 +41,6 @@ class SSIM(Divergence):
         RuntimeError: Maps have three axes, and kornia is older than 0.9.
 
     Example:
-        >>> import torch
         >>> maps = torch.eye(7)[None]
         >>> SSIM()(torch.cat([maps, maps.flip(1)]), maps.repeat(2, 1, 1)).round(decimals=4)
         tensor([0.0000, 0.9482])
@@ -76,5 +77,6 @@ class SSIM(Divergence):
                 f"kornia {version('kornia')} gives a wrong similarity of maps of three axes; install 0.9 or newer."
             )
         similarity = ssim if model.ndim == 3 else ssim3d
-        local = similarity(model.unsqueeze(1), human.unsqueeze(1), self.window, eps=0.0)
-        return 1.0 - masked_mean(local.flatten(1), None if known is None else known.flatten(1))
+        exact = model.dtype if model.device.type == "mps" else torch.float64
+        local = similarity(model.to(exact).unsqueeze(1), human.to(exact).unsqueeze(1), self.window, eps=0.0)
+        return 1.0 - masked_mean(local.to(model.dtype).flatten(1), None if known is None else known.flatten(1))
