@@ -843,3 +843,8 @@ def test_boxes_as_shares_of_the_image_are_refused(boxes):
     with pytest.raises(ValueError, match="All boxes lie between 0 and 1, as shares of the image do: multiply"):
         maps.boxes_to_map(torch.tensor([boxes]), (8, 8))
     assert float(maps.boxes_to_map(torch.tensor([boxes]), (8, 8), outside="drop").sum()) == 1.0
+
+
+def test_a_blur_is_exact_to_the_last_digit_of_float32():
+    drawn = torch.rand(2, 20, 30)
+    assert torch.equal(maps.blur(drawn, 2.0), maps.blur(drawn.double(), 2.0).float())

@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from saliency_losses.maps.reading import as_batch, full_precision, read_maps
@@ -28,7 +29,6 @@ def blur(maps: Tensor, sigma: float, *, border: Literal["constant", "replicate",
         TypeError: A dtype that does not fit.
 
     Example:
-        >>> import torch
         >>> point = torch.zeros(9, 9)
         >>> point[4, 4] = 1.0
         >>> blurred = blur(point, 1.0)
@@ -50,6 +50,7 @@ def blur(maps: Tensor, sigma: float, *, border: Literal["constant", "replicate",
         return maps
     from kornia.filters import gaussian_blur2d
 
+    exact = as_batch(maps).to(maps.dtype if maps.device.type == "mps" else torch.float64)  # convolutions may be TF32
     with full_precision(maps.device):
-        blurred = gaussian_blur2d(as_batch(maps).unsqueeze(1), 2 * radius + 1, (sigma, sigma), border_type=border)
-    return blurred.view_as(maps)
+        blurred = gaussian_blur2d(exact.unsqueeze(1), 2 * radius + 1, (sigma, sigma), border_type=border)
+    return blurred.to(maps.dtype).view_as(maps)
