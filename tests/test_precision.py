@@ -60,6 +60,7 @@ def test_half_precision_input_gradients_do_not_vanish():
 
 
 @pairs
+@pytest.mark.filterwarnings("ignore:human_saliency marks something", "ignore:No map of the model has a positive value")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_flat_empty_and_single_pixel_maps_are_finite(name, divergence, dtype):
     images, labels, _ = batch()
@@ -77,6 +78,7 @@ def test_flat_empty_and_single_pixel_maps_are_finite(name, divergence, dtype):
 
 
 @pairs
+@pytest.mark.filterwarnings("ignore:No map of the model has a positive value")
 def test_flat_model_maps_are_finite(name, divergence):
     """A dead network: every map is exactly zero."""
     images, labels, human = batch()

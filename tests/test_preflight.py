@@ -288,7 +288,7 @@ PLANTED = {
     ),
     "human maps out of range": (
         lambda: check(plain_net(), divergence="right_reasons", human=255 * HUMAN),
-        ("error", "human_maps", "values above 1 in sample 0", "Divide it by its maximum"),
+        ("error", "human_maps", "values above 1 in sample 0", "Divide a map by its maximum"),
     ),
     "human maps that are NaN, unchecked by the loss": (
         lambda: sl.preflight(sl.SaliencyGuidedLoss(plain_net(), check_values=False), IMAGES, LABELS, NAN, time=False),
