@@ -192,7 +192,27 @@ def test_what_else_asks_for_a_gradient_gets_it(by_rows):
         assert gradient.any()
         both = model.clone().requires_grad_()
         assert torch.autograd.grad(step(leaf).sum() + both.sum(), leaf)[0].any()
-    assert not by_rows
+
+
+@pytest.mark.parametrize("maps_learn", [True, False])
+def test_what_is_learned_in_a_closure_is_found_behind_the_values(maps_learn, monkeypatch):
+    """In no module's state, so that only the graph tells."""
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    doubled = 2.0 * factor
+
+    class Closure(Divergence):
+        def compare(self, model, human, known):
+            return masked_mean((doubled * model - human).square(), known)
+
+    def step():
+        model, human = torch.arange(210, dtype=torch.float64).view(5, 42), torch.ones(5, 42, dtype=torch.float64)
+        value = Closure()(model.requires_grad_(maps_learn), human)
+        return value, torch.autograd.grad(value.sum(), factor, retain_graph=True)[0]
+
+    (value, gradient), (other, same) = both_ways(monkeypatch, step)
+    torch.testing.assert_close(value, other)
+    torch.testing.assert_close(gradient, same)
+    assert gradient
 
 
 def test_weights_of_samples_can_be_learned_whatever_the_size_of_the_batch(by_rows):

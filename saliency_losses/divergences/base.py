@@ -25,7 +25,7 @@ class Divergence(nn.Module, ABC):
 
     Implement :meth:`compare`, never :meth:`forward`, which has checked the maps, brought them to one size, normalised
     and flattened them by then. Values are computed in float32 (float64 for float64 maps), also under autocast.
-    Divergences add up: ``0.7 * KL() + 0.3 * MSE()`` is one too. What one learns must be an ``nn.Parameter``.
+    Divergences add up: ``0.7 * KL() + 0.3 * MSE()`` is one too.
 
     Example:
         >>> class MeanGap(Divergence):

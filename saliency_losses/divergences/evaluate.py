@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from saliency_losses.divergences.pair import Pair
+from saliency_losses.graph import leaves_behind
 
 __all__ = ["evaluate", "working_dtype"]
 
@@ -53,10 +54,10 @@ def evaluate(
     with torch.autocast(model.device.type, enabled=False):
         rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
         if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, weights, model, human, known):
-            needed = model.requires_grad and torch.is_grad_enabled()
-            total, values = _Rows.apply(model, human, known, weights, parts, needed, rows)
-        else:
-            total, values = _weigh(parts, weights, model, human, known)
+            with suppress(_OthersLearnError):
+                total, values = _Rows.apply(model, human, known, weights, parts, torch.is_grad_enabled(), rows)
+                return total, values
+        total, values = _weigh(parts, weights, model, human, known)
     return total, values.detach()
 
 
@@ -91,15 +92,17 @@ def _one_per_map(part: _Part, pair: Pair, count: int, trains: bool) -> Tensor:
 def _by_rows(
     parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
 ) -> bool:
-    held = (value for part in parts for value in vars(part).values() if isinstance(value, Tensor))
-    others = chain((weights, human, known), *(part.parameters() for part in parts), held)
     return (
         model.device.type == "cpu"
         and all(part.scope == "sample" for part in parts)
-        and not any(tensor is not None and tensor.requires_grad for tensor in others)
+        and not any(tensor is not None and tensor.requires_grad for tensor in (weights, human, known))
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
     )
+
+
+class _OthersLearnError(Exception):
+    """The values depend on a leaf that is not the model's map."""
 
 
 class _Rows(torch.autograd.Function):
@@ -111,16 +114,20 @@ class _Rows(torch.autograd.Function):
         known: Tensor | None,
         weights: Tensor,
         parts: Sequence[_Part],
-        needed: bool,
+        grad_mode: bool,
         rows: int,
     ) -> tuple[Tensor, Tensor]:
+        needed = grad_mode and model.requires_grad
         gradient = torch.empty_like(model, dtype=weights.dtype) if needed else None
-        totals, values = [], []
+        totals: list[Tensor] = []
+        values: list[Tensor] = []
         for some in _slices(len(model), rows):
             leaf = model[some].detach().to(weights.dtype).requires_grad_(needed)
-            with torch.set_grad_enabled(needed):
+            with torch.set_grad_enabled(grad_mode):
                 cut = (None if tensor is None else tensor[some] for tensor in (human, known))
                 total, value = _weigh(parts, weights[:, some], leaf, *cut)
+                if not totals and any(other is not leaf for other in leaves_behind(total)):
+                    raise _OthersLearnError
                 if gradient is not None:
                     (gradient[some],) = torch.autograd.grad(total.sum(), leaf, materialize_grads=True)
             totals.append(total.detach())

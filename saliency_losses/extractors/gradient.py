@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.checkpoint import CheckpointError
 
 from saliency_losses.extractors.base import is_own_leaf
+from saliency_losses.graph import leaves_behind, nodes_behind
 
 __all__ = [
     "gradient",
@@ -125,7 +126,7 @@ def _watching_for_cuts(scores: Tensor, tensors: Sequence[Tensor], *, watch: bool
     """
     cut: list[str] = []
     handles = []
-    ways = [_nodes(scores.grad_fn, get_gradient_edge(tensor).node) for tensor in tensors] if watch else []
+    ways = [nodes_behind(scores.grad_fn, get_gradient_edge(tensor).node) for tensor in tensors] if watch else []
     for node in dict.fromkeys(itertools.chain(*ways)):
         if not _BUILT_IN.search(node.name()):
 
@@ -184,31 +185,17 @@ def refuse_obstacles(scores: Tensor, tensor: Tensor) -> None:
         RuntimeError: The message names the obstacle and the remedy.
     """
     goal = get_gradient_edge(tensor).node
-    for node in _nodes(scores.grad_fn, goal):
+    for node in nodes_behind(scores.grad_fn, goal):
         for mark, why in _OBSTACLES.items():
-            if mark in node.name() and any(behind is goal for behind in _nodes(node)):
+            if mark in node.name() and any(behind is goal for behind in nodes_behind(node)):
                 raise RuntimeError(f"The map cannot be trained through: {why}")
 
 
 def reaches_parameter(tensor: Tensor) -> bool:
     """Whether the tensor depends on a trainable parameter, not just on the leaf that a map was differentiated by."""
-    leaves = (getattr(node, "variable", None) for node in _nodes(tensor.grad_fn))
-    return any(leaf is not None and not is_own_leaf(leaf) for leaf in leaves)
+    return any(not is_own_leaf(leaf) for leaf in leaves_behind(tensor))
 
 
 def hides_parameters(tensor: Tensor) -> bool:
     """Whether reentrant checkpointing lies behind the tensor, whose parameters ``torch.autograd.grad`` cannot see."""
-    return any("CheckpointFunction" in node.name() for node in _nodes(tensor.grad_fn))
-
-
-def _nodes(start: Node | None, stop: Node | None = None) -> Iterator[Node]:
-    """The nodes of the graph behind ``start``, not going past ``stop``."""
-    todo = [start]
-    seen: set[Node | None] = {None, stop}
-    while todo:
-        node = todo.pop()
-        if node in seen or node is None:
-            continue
-        seen.add(node)
-        yield node
-        todo.extend(following for following, _ in node.next_functions)
+    return any("CheckpointFunction" in node.name() for node in nodes_behind(tensor.grad_fn))
