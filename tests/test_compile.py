@@ -125,7 +125,7 @@ def test_a_prepared_cam_step_is_exactly_the_same_for_every_head(net):
 
 @compiling
 @pytest.mark.parametrize("divergence", one_of(DIVERGENCES, "correlation"))
-@pytest.mark.parametrize("name", COMPILE)
+@pytest.mark.parametrize("name", one_of(COMPILE, "cam", "grad_cam", "eigen_cam", "layer_cam", "input_gradient"))
 def test_what_declares_to_compile_compiles_into_one_graph(name, divergence):
     eager, prepared = pair(name, "linear head", divergence)
     same_step((eager, eager(*batch())), (prepared, compiled(prepared)(*batch())))
