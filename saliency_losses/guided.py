@@ -19,7 +19,8 @@ from saliency_losses.extractors.base import (
 )
 from saliency_losses.extractors.gradient import reaches_parameter
 from saliency_losses.extractors.prepared_run import PreparedRun
-from saliency_losses.human import HumanMaps, check_given, check_values, read_human, warn_of_lost, warn_of_negative
+from saliency_losses.human import HumanMaps, check_given, read_human
+from saliency_losses.human_values import check_values, warn_of_lost, warn_of_negative
 from saliency_losses.inputs import as_classes, asks_for_several, batch_size, tensors_of
 from saliency_losses.prepared import prepare
 from saliency_losses.task import TaskLoss, joint_weight, task_term

@@ -8,6 +8,7 @@ import torch
 import torch._dynamo
 from conftest import one_of
 from models import batch, plain_net
+from test_compile import compiling
 
 import saliency_losses as sl
 from saliency_losses import sizing
@@ -325,9 +326,7 @@ def test_diagnosis_tells_of_sums_and_priors(divergence):
         sl.diagnose(guided, [(images, labels, None)], witness=None)
 
 
-@pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="older compilers do not trace a step"
-)
+@compiling
 @pytest.mark.parametrize("given", one_of([True, False], True))
 def test_a_step_with_a_sum_compiles_into_one_graph(given):
     torch._dynamo.reset()
