@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from saliency_losses.divergences.scales import RAW
 from saliency_losses.registry import Registry, options_of
 from saliency_losses.sizing import Sizing, check_sizing
 
-__all__ = ["DIVERGENCES", "Divergence", "Reads", "masked_mean", "masked_sum"]
+__all__ = ["DIVERGENCES", "Backend", "Divergence", "Reads", "check_backend", "masked_mean", "masked_sum"]
 
 Reads = Literal["saliency", "mask", "signed", "fixations", "nothing"]
+Backend = Literal["auto", "eager", "triton"]
 
 
 class Divergence(nn.Module, ABC):
@@ -47,6 +48,8 @@ class Divergence(nn.Module, ABC):
         normalize: Of the model's map.
         human_normalize: Of the human map.
         sizing: How both come to one size.
+        backend: Who evaluates it: a fused GPU kernel where there is one for these options and maps, else PyTorch
+            (``"auto"``); PyTorch (``"eager"``); or the kernel, and an error that says why it cannot (``"triton"``).
     """
 
     spatial: ClassVar[bool] = False
@@ -59,6 +62,7 @@ class Divergence(nn.Module, ABC):
     normalize: Normalizer = RAW
     human_normalize: Normalizer = RAW
     sizing: Sizing = "area"
+    backend: Backend = "auto"
 
     def __init__(
         self,
@@ -66,11 +70,13 @@ class Divergence(nn.Module, ABC):
         normalize: str | Normalizer = RAW,
         human_normalize: str | Normalizer = RAW,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         self.normalize = NORMALIZERS.resolve(normalize)
         self.human_normalize = NORMALIZERS.resolve(human_normalize)
         self.sizing = check_sizing(sizing)
+        self.backend = check_backend(backend)
         if self.logs:
             check_distributions(type(self).__name__, normalize=self.normalize)
 
@@ -163,6 +169,17 @@ def _sum(terms: list[tuple[float, Divergence]]) -> Divergence:
     from saliency_losses.divergences.sum import Sum
 
     return Sum(terms)
+
+
+def check_backend(backend: Backend) -> Backend:
+    """``backend`` itself, if it is one.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    return backend
 
 
 def masked_sum(x: Tensor, known: Tensor | None) -> Tensor:

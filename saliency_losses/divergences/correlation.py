@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_mean
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, masked_mean
 from saliency_losses.divergences.normalize import FLAT, standardize
 from saliency_losses.divergences.scales import ZScore
 from saliency_losses.sizing import Sizing
@@ -34,6 +34,7 @@ class Correlation(Divergence):
     Args:
         eps: A map whose deviation is below this share of its largest magnitude is flat, below 1.
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range.
@@ -48,8 +49,8 @@ class Correlation(Divergence):
         different evaluation metrics tell us about saliency models?, TPAMI 2019.
     """
 
-    def __init__(self, *, eps: float = FLAT, sizing: Sizing = "area") -> None:
-        super().__init__(normalize=ZScore(eps=eps), human_normalize=ZScore(eps=eps), sizing=sizing)
+    def __init__(self, *, eps: float = FLAT, sizing: Sizing = "area", backend: Backend = "auto") -> None:
+        super().__init__(normalize=ZScore(eps=eps), human_normalize=ZScore(eps=eps), sizing=sizing, backend=backend)
         self.eps = eps
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, masked_sum
 from saliency_losses.divergences.normalize import l2
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import RAW
@@ -35,6 +35,7 @@ class Cosine(Divergence):
         normalize: Of the model's map, before: a normaliser, or its name.
         human_normalize: Of the human map, likewise.
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -55,8 +56,9 @@ class Cosine(Divergence):
         normalize: str | Normalizer = RAW,
         human_normalize: str | Normalizer = RAW,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_sum
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_sum
 from saliency_losses.divergences.normalize import FLAT
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
@@ -45,6 +45,7 @@ class Dice(Divergence):
         squared: Whether the denominator sums squares, as V-Net does: zero only where the maps are equal. Without, it
             sums the maps: zero only for equal binary maps, and for soft human maps the smallest value is elsewhere.
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -66,8 +67,9 @@ class Dice(Divergence):
         human_normalize: str | Normalizer = MINMAX,
         squared: bool = True,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"
         self.squared = squared
 

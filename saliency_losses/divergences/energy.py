@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, masked_sum
 from saliency_losses.divergences.normalize import FLAT, magnitude
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import RAW
@@ -52,6 +52,7 @@ class Energy(Divergence):
             :math:`1 - \sum_i h_i m_i^+`, which depends on the map's scale.
         eps: Relative emptiness.
         sizing: How both maps come to one size; ``"enlarge"`` as published.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range.
@@ -75,8 +76,9 @@ class Energy(Divergence):
         floor: float = 0.0,
         eps: float = FLAT,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, sizing=sizing)
+        super().__init__(normalize=normalize, sizing=sizing, backend=backend)
         for name, value in (("floor", floor), ("eps", eps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}.")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence
 from saliency_losses.divergences.distributions import SOFTMAX, SUM
 from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.sizing import Sizing
@@ -45,6 +45,7 @@ class JS(Divergence):
             probability.
         human_normalize: Of the human map, likewise.
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value, or a normaliser gives no distribution.
@@ -65,8 +66,9 @@ class JS(Divergence):
         normalize: str | Normalizer = SOFTMAX,
         human_normalize: str | Normalizer = SUM,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         check_distributions("JS", human_normalize=self.human_normalize)
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence
 from saliency_losses.divergences.distributions import SOFTMAX, SUM, SumToOne
 from saliency_losses.divergences.normalizer import Normalizer, check_distributions
 from saliency_losses.sizing import Sizing
@@ -50,6 +50,7 @@ class KL(Divergence):
         form: ``"mit"`` is the benchmark's :math:`\sum_i q_i \log(\epsilon + q_i / (p_i + \epsilon))`, under ``"sum"``.
         floor: Added to the human map's probabilities under ``"model_human"``.
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.
@@ -74,8 +75,9 @@ class KL(Divergence):
         form: Literal["exact", "mit"] = "exact",
         floor: float = 1e-8,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         check_distributions("KL", human_normalize=self.human_normalize)
         if direction not in ("human_model", "model_human"):
             raise ValueError(f"direction must be 'human_model' or 'model_human', got {direction!r}.")

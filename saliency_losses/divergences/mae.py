@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_mean
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import MINMAX, RAW
 from saliency_losses.sizing import Sizing
@@ -36,6 +36,7 @@ class MAE(Divergence):
             ``MaxAbs(positive=True)`` against a raw mask.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -56,8 +57,9 @@ class MAE(Divergence):
         normalize: str | Normalizer = MINMAX,
         human_normalize: str | Normalizer = MINMAX,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:

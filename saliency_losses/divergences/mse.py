@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_mean
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import MINMAX, RAW
 from saliency_losses.sizing import Sizing
@@ -28,6 +28,7 @@ class MSE(Divergence):
         normalize: Of the model's map: a normaliser, or its name.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -47,8 +48,9 @@ class MSE(Divergence):
         normalize: str | Normalizer = MINMAX,
         human_normalize: str | Normalizer = MINMAX,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, masked_sum
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, masked_sum
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import RAW
 from saliency_losses.sizing import Sizing
@@ -41,6 +41,7 @@ class RightReasons(Divergence):
         normalize: Of the model's map: ``"none"`` as published, or such as ``"max_abs"`` for the form that does not
             depend on its scale (RRR*, Rao et al. 2023).
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -63,8 +64,9 @@ class RightReasons(Divergence):
         human: Literal["look_here", "never_here"] = "look_here",
         normalize: str | Normalizer = RAW,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, sizing=sizing)
+        super().__init__(normalize=normalize, sizing=sizing, backend=backend)
         if human not in ("look_here", "never_here"):
             raise ValueError(f"human must be 'look_here' or 'never_here', got {human!r}.")
         self.human = human

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_sum
+from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_sum
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
 from saliency_losses.divergences.scales import MINMAX, RAW
@@ -42,6 +42,7 @@ class SoftIoU(Divergence):
         normalize: Of the model's map: a normaliser, or its name.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
         sizing: How both maps come to one size.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.
@@ -62,8 +63,9 @@ class SoftIoU(Divergence):
         normalize: str | Normalizer = MINMAX,
         human_normalize: str | Normalizer = MINMAX,
         sizing: Sizing = "area",
+        backend: Backend = "auto",
     ) -> None:
-        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing)
+        super().__init__(normalize=normalize, human_normalize=human_normalize, sizing=sizing, backend=backend)
         self.reads: Reads = "mask" if self.human_normalize == RAW else "saliency"
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
