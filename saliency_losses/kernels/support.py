@@ -1,9 +1,7 @@
 """Why a kernel cannot evaluate a divergence; importable without Triton."""
 
-import functools
-import importlib.util
+import importlib
 import os
-from importlib.metadata import version
 from itertools import takewhile
 
 import torch
@@ -16,7 +14,21 @@ __all__ = ["LONGEST_SHORT_ROW", "slow_reasons", "unsupported_reasons"]
 
 LONGEST_SHORT_ROW = 4096
 _OLDEST = (3, 6)
+_LONGEST_ALONE = 2**18
 _FEWEST_LONG_ROWS = 32
+
+
+def _of_installation() -> list[str]:
+    try:
+        found = importlib.import_module("triton").__version__
+    except ImportError:
+        return ["Triton is not installed (it comes with PyTorch for CUDA on Linux)"]
+    if tuple(int(number) for number in takewhile(str.isdecimal, found.split(".")[:2])) < _OLDEST:
+        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {found}"]
+    return []
+
+
+_INSTALLATION = _of_installation()
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -37,7 +49,7 @@ def unsupported_reasons(
         >>> unsupported_reasons(SSIM(), torch.ones(1, 1), torch.ones(1, 8, 8), torch.ones(1, 8, 8), None)[0]
         'there is no kernel for SSIM'
     """
-    reasons = [*plan_of(divergence)[1], *_of_installation(), *_of_device(model)]
+    reasons = [*plan_of(divergence)[1], *_INSTALLATION, *_of_device(model)]
     maps = [model] if human is None else [model, human]
     if known is not None:
         reasons.append("there is no kernel for partly known human maps")
@@ -71,13 +83,15 @@ def slow_reasons(model: Tensor, human: Tensor) -> list[str]:
     if model.device.type == "cpu":
         return ["on the CPU Triton only interprets kernels"]
     cells = max(model[0].numel(), human[0].numel())
-    if cells > LONGEST_SHORT_ROW and len(model) < _FEWEST_LONG_ROWS:
+    if cells > _LONGEST_ALONE and len(model) < _FEWEST_LONG_ROWS:
         return [f"{len(model)} map(s) of {cells} cells are too few for a program each to keep a GPU busy"]
     return []
 
 
 def _of_device(model: Tensor) -> list[str]:
     if model.device.type == "cuda":
+        if torch.version.hip:
+            return ["the kernel is for NVIDIA GPUs"]
         if torch.compiler.is_compiling():
             return []
         capability = torch.cuda.get_device_capability(model.device)
@@ -90,13 +104,3 @@ def _of_device(model: Tensor) -> list[str]:
 def _interprets() -> bool:
     """Whether Triton was asked to interpret kernels on the CPU, which is for tests of the kernels."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "on", "true", "y", "yes")
-
-
-@functools.cache
-def _of_installation() -> list[str]:
-    if importlib.util.find_spec("triton") is None:
-        return ["Triton is not installed (it comes with PyTorch for CUDA on Linux)"]
-    found = version("triton")
-    if tuple(int(number) for number in takewhile(str.isdecimal, found.split(".")[:2])) < _OLDEST:
-        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {found}"]
-    return []
