@@ -1,7 +1,8 @@
 """Why a kernel cannot evaluate a divergence; importable without Triton."""
 
-import importlib
+import importlib.util
 import os
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from itertools import takewhile
 
 import torch
@@ -16,20 +17,21 @@ LONGEST_SHORT_ROW = 4096
 _OLDEST = (3, 6)
 _LONGEST_ALONE = 2**18
 _FEWEST_LONG_ROWS = 32
-
-
-def _of_installation() -> list[str]:
-    try:
-        found = importlib.import_module("triton").__version__
-    except ImportError:
-        return ["Triton is not installed (it comes with PyTorch for CUDA on Linux)"]
-    if tuple(int(number) for number in takewhile(str.isdecimal, found.split(".")[:2])) < _OLDEST:
-        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {found}"]
-    return []
-
-
-_INSTALLATION = _of_installation()
+_MOST_CELLS = 2**28
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _triton() -> str | None:
+    """The version of the installed Triton, which some builds distribute under another name."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        return version("triton")
+    except PackageNotFoundError:
+        return version(packages_distributions()["triton"][0])
+
+
+_TRITON = _triton()
 
 
 def unsupported_reasons(
@@ -49,7 +51,7 @@ def unsupported_reasons(
         >>> unsupported_reasons(SSIM(), torch.ones(1, 1), torch.ones(1, 8, 8), torch.ones(1, 8, 8), None)[0]
         'there is no kernel for SSIM'
     """
-    reasons = [*plan_of(divergence)[1], *_INSTALLATION, *_of_device(model)]
+    reasons = [*plan_of(divergence)[1], *_of_installation(), *_of_device(model)]
     maps = [model] if human is None else [model, human]
     if known is not None:
         reasons.append("there is no kernel for partly known human maps")
@@ -64,8 +66,8 @@ def unsupported_reasons(
         reasons.append("the kernel has no rule for transforms of torch.func")
     if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in maps) and not torch.compiler.is_compiling():
         reasons.append("the kernel does not know subclasses of Tensor")
-    if max(tensor[0].numel() for tensor in maps) >= 2**31:
-        reasons.append("a map has more cells than the kernel's 32 bits count")
+    if max(tensor[0].numel() for tensor in maps) > _MOST_CELLS:
+        reasons.append(f"a map has more cells than the kernel counts, {_MOST_CELLS}")
     return reasons
 
 
@@ -104,3 +106,11 @@ def _of_device(model: Tensor) -> list[str]:
 def _interprets() -> bool:
     """Whether Triton was asked to interpret kernels on the CPU, which is for tests of the kernels."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "on", "true", "y", "yes")
+
+
+def _of_installation() -> list[str]:
+    if _TRITON is None:
+        return ["Triton is not installed (it comes with PyTorch for CUDA on Linux)"]
+    if tuple(int(number) for number in takewhile(str.isdecimal, _TRITON.split(".")[:2])) < _OLDEST:
+        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {_TRITON}"]
+    return []
