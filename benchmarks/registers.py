@@ -63,13 +63,15 @@ def divergences(parts: str) -> list[Divergence]:
     return [sl.create_divergence(name) for name in parts.split("+")]
 
 
-def launches(parts: list[Divergence], model: Tensor, human: Tensor, upstream: Tensor | None = None) -> dict[str, Any]:
-    """What is launched for these maps (B, N) forward and backward."""
+def launches(
+    parts: list[Divergence], model: Tensor, human: Tensor, upstream: Tensor | None = None, sizes: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    """What is launched forward and backward for these maps, (B, n) and (B, N); see the plan for the sizes."""
     from saliency_losses.kernels import launch
-    from saliency_losses.kernels.plan import plan_of
+    from saliency_losses.kernels.plan import Plan, plan_of
 
-    plan = tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None)
-    weights = torch.ones(len(plan), len(model))
+    plan = Plan(tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None), sizes)
+    weights = torch.ones(len(plan.parts), len(model))
     written = launch.empty_forward(model, weights, plan)
     upstream = torch.ones(len(model)) if upstream is None else upstream
     gradient = torch.empty(model.shape, dtype=model.dtype)

@@ -7,8 +7,15 @@ import torch
 import triton
 from torch import Tensor
 
-from saliency_losses.kernels.plan import Part
-from saliency_losses.kernels.rows import OF_PART, OF_ROW, long_rows_backward, long_rows_forward, short_rows
+from saliency_losses.kernels.plan import Part, Plan
+from saliency_losses.kernels.rows import (
+    OF_PART,
+    OF_ROW,
+    enlarged_rows_backward,
+    long_rows_backward,
+    long_rows_forward,
+    short_rows,
+)
 from saliency_losses.kernels.support import LONGEST_SHORT_ROW
 
 __all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launch"]
@@ -33,31 +40,29 @@ class Launch(NamedTuple):
     options: dict[str, Any]
 
 
-def forward(model: Tensor, human: Tensor, weights: Tensor, plan: tuple[Part, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def forward(model: Tensor, human: Tensor, weights: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum for each row, (B,), the value of each part, (P, B), and what a backward pass of long rows needs.
 
     Args:
-        model: (B, N), cells side by side.
-        human: (B, N), cells side by side.
+        model: (B, n), cells side by side.
+        human: (B, N), cells side by side; N = n unless the plan says that the model's maps are enlarged.
         weights: (P, B), float32, dense.
-        plan: The parts.
+        plan: What is evaluated.
     """
     written = empty_forward(model, weights, plan)
     _run(forward_launch(model, human, weights, *written, plan), model)
     return written
 
 
-def empty_forward(model: Tensor, weights: Tensor, plan: tuple[Part, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def empty_forward(model: Tensor, weights: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`forward` fills; nothing is kept of short rows."""
-    batch, count = model.shape
-    kept = 0 if count <= LONGEST_SHORT_ROW else OF_ROW.value + len(plan) * OF_PART.value
+    batch = len(model)
+    kept = 0 if _is_short(model, plan) else OF_ROW.value + len(plan.parts) * OF_PART.value
     return weights.new_empty(batch), torch.empty_like(weights), weights.new_empty(kept, batch)
 
 
-def backward(
-    model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: tuple[Part, ...]
-) -> Tensor:
-    """The gradient of the model's maps, (B, N), in their dtype.
+def backward(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: Plan) -> Tensor:
+    """The gradient of the model's maps, (B, n), in their dtype.
 
     Args:
         model: See :func:`forward`.
@@ -65,7 +70,7 @@ def backward(
         weights: See :func:`forward`.
         kept: What forward left.
         upstream: The gradient of the weighted sum, (B,).
-        plan: The parts.
+        plan: What is evaluated.
     """
     gradient = torch.empty(model.shape, dtype=model.dtype, device=model.device)
     _run(backward_launch(model, human, weights, kept, upstream, gradient, plan), model)
@@ -79,15 +84,17 @@ def forward_launch(
     total: Tensor,
     values: Tensor,
     kept: Tensor,
-    plan: tuple[Part, ...],
+    plan: Plan,
 ) -> Launch:
     """What :func:`forward` launches to fill ``total``, ``values`` and ``kept``."""
-    batch, count = model.shape
-    if count <= LONGEST_SHORT_ROW:
+    batch, count = human.shape
+    if _is_short(model, plan):
         return _short_launch((model, human, weights, total, values, total, total), 0, plan, gradient=False)
     arguments = model, human, weights, total, values, kept, batch, count, model.stride(0), human.stride(0)
-    logs = any(part.kind == "kl" and part.moments for part in plan)
-    return Launch(long_rows_forward, (batch,), arguments, _options(plan, 16, LOGS=logs, C=2048))
+    logs = any(part.kind == "kl" and part.moments for part in plan.parts)
+    warps = 16 if len(plan.parts) == 1 and _visits_again(plan.parts[0]) else 8
+    options = _options(plan, warps, LOGS=logs, SIZES=plan.sizes, C=128 * warps)
+    return Launch(long_rows_forward, (batch,), arguments, options)
 
 
 def backward_launch(
@@ -97,20 +104,26 @@ def backward_launch(
     kept: Tensor,
     upstream: Tensor,
     gradient: Tensor,
-    plan: tuple[Part, ...],
+    plan: Plan,
 ) -> Launch:
     """What :func:`backward` launches to fill ``gradient``."""
-    batch, count = model.shape
-    if count <= LONGEST_SHORT_ROW:
-        maps = model, human, weights, weights, weights, upstream, gradient
-        return _short_launch(maps, upstream.stride(0), plan, gradient=True)
+    batch, count = human.shape
+    if _is_short(model, plan):
+        short = model, human, weights, weights, weights, upstream, gradient
+        return _short_launch(short, upstream.stride(0), plan, gradient=True)
     strides = model.stride(0), human.stride(0), upstream.stride(0)
-    arguments = model, human, weights, kept, upstream, gradient, batch, count, *strides
+    maps = model, human, weights, kept, upstream, gradient
+    if plan.sizes:
+        height, _, _, breadth, _ = plan.sizes
+        cells = triton.next_power_of_2(breadth)
+        options = _options(plan, 8, SIZES=plan.sizes, LINES=max(1, 1024 // cells), C=cells)
+        return Launch(enlarged_rows_backward, (batch, height), (*maps, batch, *strides), options)
+    arguments = *maps, batch, count, *strides
     grid = batch, triton.cdiv(count, _LONG_VISIT)
     return Launch(long_rows_backward, grid, arguments, _options(plan, 8, VISIT=_LONG_VISIT, C=1024))
 
 
-def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: tuple[Part, ...], *, gradient: bool) -> Launch:
+def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: Plan, *, gradient: bool) -> Launch:
     model, human, *_ = maps
     batch, count = model.shape
     cells = max(16, triton.next_power_of_2(count))
@@ -121,8 +134,22 @@ def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: tuple[Pa
     return Launch(short_rows, (triton.cdiv(batch, rows),), (*maps, *integers), options)
 
 
-def _options(plan: tuple[Part, ...], warps: int, **constants: int) -> dict[str, Any]:
-    return {"PARTS": tuple(map(tuple, plan)), **constants, "num_warps": warps, "enable_fp_fusion": True}
+def _visits_again(part: Part) -> bool:
+    """Whether a long row is read twice: one row to a multiprocessor then, so that all in flight stay in the cache.
+
+    Else two, one of which loads while the other adds up.
+    """
+    return not part.moments or "softmax" in part.norm
+
+
+def _is_short(model: Tensor, plan: Plan) -> bool:
+    return not plan.sizes and model.shape[1] <= LONGEST_SHORT_ROW
+
+
+def _options(plan: Plan, warps: int, **constants: Any) -> dict[str, Any]:
+    """Cells that are interpolated must round alike in forward and backward, which fused operations need not."""
+    parts = tuple(map(tuple, plan.parts))
+    return {"PARTS": parts, **constants, "num_warps": warps, "enable_fp_fusion": not plan.sizes}
 
 
 def _run(launch: Launch, maps: Tensor) -> None:

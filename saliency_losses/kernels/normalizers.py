@@ -9,10 +9,12 @@ import triton
 import triton.language as tl
 
 from saliency_losses.kernels.plan import Part
+from saliency_losses.kernels.resize import load_cells, stages
 from saliency_losses.kernels.statistics import TINY
 
 __all__ = [
     "HUMAN",
+    "MINIMUM",
     "MODEL",
     "chain",
     "log_normalized",
@@ -25,7 +27,7 @@ __all__ = [
 
 MODEL = tl.constexpr(Part._fields.index("norm"))
 HUMAN = tl.constexpr(Part._fields.index("human_norm"))
-_EPS, _FLOOR, _MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
+_EPS, _FLOOR, MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
 
 
 @triton.constexpr_function
@@ -63,7 +65,7 @@ def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.co
         origin = mean
         span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
     if NORM == "sum":
-        shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + _MINIMUM) * scale, 1e20) - low, 0.0)
+        shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
         total = count * (mean + shift)
         origin = -shift
@@ -101,7 +103,16 @@ def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.const
 
 
 @triton.jit
-def state_by_visit(row, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr):
+def state_by_visit(
+    row,
+    statistics,
+    count,
+    PARTS: tl.constexpr,
+    P: tl.constexpr,
+    SIDE: tl.constexpr,
+    SIZES: tl.constexpr,
+    C: tl.constexpr,
+):
     """A normaliser's state for a row too long for the chip, which a softmax visits once more."""
     origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
     log_total, mean = 0.0 * origin, 0.0 * origin
@@ -111,9 +122,9 @@ def state_by_visit(row, statistics, count, PARTS: tl.constexpr, P: tl.constexpr,
         cells = tl.arange(0, C)[None, :]
         total = tl.zeros((1, C), tl.float32)
         weighted = tl.zeros((1, C), tl.float32)
-        for start in range(0, count, C):
+        for start in tl.range(0, count, C, num_stages=stages(SIZES)):
             inside = start + cells < count
-            x = tl.load(row + start + cells, inside, 0.0).to(tl.float32)
+            x = load_cells(row, start + cells, inside, SIZES)
             z = standard(x, statistics, (origin, span, offset))
             share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
             total += share
@@ -215,4 +226,4 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
             shifted = state[0] < 0.0
             pull = tl.where(shifted, (first - count * second) / lows, 0.0)
             result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
-    return tl.div_rn(result * scale[:, None], tl.broadcast_to(span[:, None], x.shape))
+    return tl.div_rn(result, tl.broadcast_to(span[:, None], x.shape)) * scale[:, None]

@@ -31,17 +31,18 @@ def compile_all(
     model: Tensor,
     human: Tensor,
     upstream: Tensor | None = None,
+    sizes: tuple[int, ...] = (),
     capabilities: tuple[int, ...] = CAPABILITIES[-1:],
 ) -> list[Any]:
     """The kernels of forward and backward, which must need no memory for their registers."""
     kernels = []
-    for direction, launch in registers.launches(parts, model, human, upstream).items():
+    for direction, launch in registers.launches(parts, model, human, upstream, sizes).items():
         for capability in capabilities:
             kernel = registers.compiled(launch, capability)
             found = registers.resources(kernel)
             assert found.spills == 0, f"{direction} of {parts} for sm_{capability} needs a stack: {found}"
             assert ".local" not in kernel.asm["ptx"]
-            assert kernel.metadata.enable_fp_fusion is True
+            assert kernel.metadata.enable_fp_fusion is (not sizes)
             assert found.warps == launch.options["num_warps"]
             kernels.append(kernel)
     return kernels
@@ -100,6 +101,14 @@ def test_options_that_change_a_kernel(divergence: Divergence, cells: int) -> Non
     compile_all([divergence], maps, maps.clone())
 
 
+@pytest.mark.parametrize("sizes", [(7, 7, 14, 14, 0), (7, 7, 224, 224, 0), (14, 14, 224, 224, 1), (5, 6, 51, 70, 0)])
+@pytest.mark.parametrize("parts", [*KINDS, *SUMS])
+def test_maps_that_are_enlarged(parts: str, sizes: tuple[int, ...]) -> None:
+    height, width, taller, wider, _ = sizes
+    model, human = torch.rand(2, height * width), torch.rand(2, taller * wider)
+    compile_all(registers.divergences(parts), model, human, sizes=sizes)
+
+
 def strided(batch: int, cells: int, stride: int, offset: int = 0) -> Tensor:
     return torch.rand(offset + batch * stride + cells).as_strided((batch, cells), (stride, 1), offset)
 
@@ -136,11 +145,11 @@ def test_maps_are_read_and_written_many_bytes_at_a_time(cells: int, dtype: torch
 
 def test_the_launcher_launches_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     from saliency_losses.kernels import launch
-    from saliency_losses.kernels.plan import plan_of
+    from saliency_losses.kernels.plan import Plan, plan_of
 
     launched: list[Any] = []
     monkeypatch.setattr(launch, "_run", lambda found, maps: launched.append(found))
-    plan = (plan_of(sl.create_divergence("kl"))[0],)
+    plan = Plan((plan_of(sl.create_divergence("kl"))[0],))
     for cells in (49, 5000):
         model, human, weights, upstream = torch.rand(3, cells), torch.rand(3, cells), torch.ones(1, 3), torch.ones(3)
         written = launch.forward(model, human, weights, plan)
