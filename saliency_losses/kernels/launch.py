@@ -7,7 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
-from saliency_losses.kernels.plan import Plan
+from saliency_losses.kernels.plan import Part, Plan
 from saliency_losses.kernels.rows import (
     OF_PART,
     OF_ROW,
@@ -92,7 +92,9 @@ def forward_launch(
         return _short_launch((model, human, weights, total, values, total, total), 0, plan, gradient=False)
     arguments = model, human, weights, total, values, kept, batch, count, model.stride(0), human.stride(0)
     logs = any(part.kind == "kl" and part.moments for part in plan.parts)
-    return Launch(long_rows_forward, (batch,), arguments, _options(plan, 16, LOGS=logs, SIZES=plan.sizes, C=2048))
+    warps = 16 if len(plan.parts) == 1 and _visits_again(plan.parts[0]) else 8
+    options = _options(plan, warps, LOGS=logs, SIZES=plan.sizes, C=128 * warps)
+    return Launch(long_rows_forward, (batch,), arguments, options)
 
 
 def backward_launch(
@@ -130,6 +132,14 @@ def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: Plan, *,
     integers = batch, count, model.stride(0), human.stride(0), upstream_stride
     options = _options(plan, warps, GRADIENT=gradient, R=rows, C=cells)
     return Launch(short_rows, (triton.cdiv(batch, rows),), (*maps, *integers), options)
+
+
+def _visits_again(part: Part) -> bool:
+    """Whether a long row is read twice: one row to a multiprocessor then, so that all in flight stay in the cache.
+
+    Else two, one of which loads while the other adds up.
+    """
+    return not part.moments or "softmax" in part.norm
 
 
 def _is_short(model: Tensor, plan: Plan) -> bool:

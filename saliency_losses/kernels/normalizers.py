@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from saliency_losses.kernels.plan import Part
-from saliency_losses.kernels.resize import load_cells
+from saliency_losses.kernels.resize import load_cells, stages
 from saliency_losses.kernels.statistics import TINY
 
 __all__ = [
@@ -122,7 +122,7 @@ def state_by_visit(
         cells = tl.arange(0, C)[None, :]
         total = tl.zeros((1, C), tl.float32)
         weighted = tl.zeros((1, C), tl.float32)
-        for start in range(0, count, C):
+        for start in tl.range(0, count, C, num_stages=stages(SIZES)):
             inside = start + cells < count
             x = load_cells(row, start + cells, inside, SIZES)
             z = standard(x, statistics, (origin, span, offset))

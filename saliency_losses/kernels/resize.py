@@ -7,13 +7,19 @@ pixels of both coincide (``align_corners``), or empty where both maps are of one
 import triton
 import triton.language as tl
 
-__all__ = ["lines_of", "load_cells", "load_lines", "share_of", "size"]
+__all__ = ["lines_of", "load_cells", "load_lines", "share_of", "size", "stages"]
 
 
 @triton.constexpr_function
 def size(sizes, index):
     """A number of the sizes."""
     return sizes[index]
+
+
+@triton.constexpr_function
+def stages(sizes):
+    """How many steps of a loop over cells are in flight: gathering the cells of an enlarged map leaves room for one."""
+    return 1 if sizes else 3
 
 
 @triton.constexpr_function

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from saliency_losses.kernels.comparisons import MOMENTS, finish, slope_of_cells, sums_from_moments, sums_of_cells
 from saliency_losses.kernels.normalizers import HUMAN, MODEL, field, raw_gradient, state_at_once, state_by_visit
-from saliency_losses.kernels.resize import lines_of, load_cells, load_lines, share_of, size
+from saliency_losses.kernels.resize import lines_of, load_cells, load_lines, share_of, size, stages
 from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
 
 __all__ = ["enlarged_rows_backward", "long_rows_backward", "long_rows_forward", "short_rows"]
@@ -89,7 +89,7 @@ def _sums_by_visit(
     cells = tl.arange(0, C)[None, :]
     zero = tl.zeros((1, C), tl.float32)
     one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
-    for start in range(0, count, C):
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
         inside = start + cells < count
         x = load_cells(x_row, start + cells, inside, SIZES)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
@@ -171,17 +171,17 @@ def long_rows_forward(
 
 
 @triton.jit
-def _gradient(x, h, statistics, weights, kept, stride, count, PARTS: tl.constexpr):
+def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
     """The gradient of the weighted sum by the cells (R, C) of one row."""
-    x_statistics, h_statistics = statistics[:8], statistics[8:]
+    x_statistics, h_statistics = kept[:8], kept[8:OF_ROW]
     gradient = tl.zeros(x.shape, tl.float32)
     for part in tl.static_range(len(PARTS)):
-        own = _load_all(kept + (OF_ROW + part * OF_PART) * stride, stride, OF_PART)
+        own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]
         x_state, h_state = own[:5], own[5:10]
-        weight = tl.load(weights + part * stride + tl.arange(0, 1))
         z, slope = slope_of_cells(x, h, own[10], own[11], x_statistics, h_statistics, x_state, h_state, PARTS, part)
         slope = raw_gradient(slope, x, z, x_statistics, x_state, own[12], own[13], count, PARTS, part)
-        gradient += tl.where(weight[:, None] != 0.0, weight[:, None] * slope, 0.0)
+        weight = weights[part][:, None]
+        gradient += tl.where(weight != 0.0, weight * slope, 0.0)
     return gradient
 
 
@@ -208,16 +208,15 @@ def long_rows_backward(
     h_row = h_ptr + row * h_stride
     stride = batch.to(tl.int64)
     cells = tl.arange(0, C)[None, :]
-    statistics = _load_all(kept_ptr + row, stride, OF_ROW)
+    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = _load_all(weights_ptr + row, stride, len(PARTS))
     upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
     begin = tl.program_id(1) * VISIT
-    for start in range(begin, tl.minimum(begin + VISIT, count), C):
+    for start in tl.range(begin, tl.minimum(begin + VISIT, count), C, num_stages=3):
         inside = start + cells < count
         x = tl.load(x_row + start + cells, inside, 0.0).to(tl.float32)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
-        gradient = upstream[:, None] * _gradient(
-            x, h, statistics, weights_ptr + row, kept_ptr + row, stride, count, PARTS
-        )
+        gradient = upstream[:, None] * _gradient(x, h, kept, weights, count, PARTS)
         tl.store(gradient_ptr + row * count + start + cells, gradient, inside)
 
 
@@ -250,7 +249,8 @@ def enlarged_rows_backward(
     stride = batch.to(tl.int64)
     columns = tl.arange(0, C)[None, :]
     upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
-    statistics = _load_all(kept_ptr + row, stride, OF_ROW)
+    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = _load_all(weights_ptr + row, stride, len(PARTS))
     band = tl.zeros((LINES, C), tl.float32)
     begin, end = lines_of(line, HEIGHT, TALL, size(SIZES, 4))
     for start in range(begin, end, LINES):
@@ -258,7 +258,7 @@ def enlarged_rows_backward(
         inside = (lines < end) & (columns < BROAD)
         x = load_lines(x_row, lines, columns, inside, SIZES)
         h = tl.load(h_row + lines * BROAD + columns, inside, 0.0).to(tl.float32)
-        gradient = _gradient(x, h, statistics, weights_ptr + row, kept_ptr + row, stride, TALL * BROAD, PARTS)
+        gradient = _gradient(x, h, kept, weights, TALL * BROAD, PARTS)
         share = share_of(line, lines, HEIGHT, TALL, size(SIZES, 4))
         band += tl.where(inside, gradient * share, 0.0)
     band = tl.sum(band, 0)[None, :] * upstream[:, None]

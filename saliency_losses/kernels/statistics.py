@@ -9,7 +9,7 @@ sum of squares about the mean.
 import triton
 import triton.language as tl
 
-from saliency_losses.kernels.resize import load_cells
+from saliency_losses.kernels.resize import load_cells, stages
 
 __all__ = ["COUNT", "TINY", "rows_at_once", "rows_by_visits"]
 
@@ -70,7 +70,7 @@ def _visit(
     inf = zero + float("inf")
     x_low, x_high, h_low, h_high = inf, -inf, inf, -inf
     x_lows, x_highs, x_sum, h_sum, xx, hh, xh, logs = zero, zero, zero, zero, zero, zero, zero, zero
-    for start in range(0, count, C):
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
         inside = start + cells < count
         x = load_cells(x_row, start + cells, inside, SIZES)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)

@@ -15,6 +15,7 @@ __all__ = ["LONGEST_SHORT_ROW", "slow_reasons", "unsupported_reasons"]
 
 LONGEST_SHORT_ROW = 4096
 _OLDEST = (3, 6)
+_LONGEST_ALONE = 2**18
 _FEWEST_LONG_ROWS = 32
 _MOST_CELLS = 2**28
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -84,13 +85,15 @@ def slow_reasons(model: Tensor, human: Tensor) -> list[str]:
     if model.device.type == "cpu":
         return ["on the CPU Triton only interprets kernels"]
     cells = max(model[0].numel(), human[0].numel())
-    if cells > LONGEST_SHORT_ROW and len(model) < _FEWEST_LONG_ROWS:
+    if cells > _LONGEST_ALONE and len(model) < _FEWEST_LONG_ROWS:
         return [f"{len(model)} map(s) of {cells} cells are too few for a program each to keep a GPU busy"]
     return []
 
 
 def _of_device(model: Tensor) -> list[str]:
     if model.device.type == "cuda":
+        if torch.version.hip:
+            return ["the kernel is for NVIDIA GPUs"]
         if torch.compiler.is_compiling():
             return []
         capability = torch.cuda.get_device_capability(model.device)
