@@ -1,10 +1,11 @@
 """Normalisers of rows: from statistics to a map of the cells, and back to the gradient of the raw map.
 
 Every normaliser is an affine map of the scaled cells, ``z = (x - origin) / span + offset``, and for some a function
-of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax the logarithm of the
-sum of exponentials and the mean of z under the distribution.
+of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax, whose z is zero at the
+largest cell, the logarithm of the sum of exponentials and the mean of z under the distribution.
 """
 
+import torch
 import triton
 import triton.language as tl
 
@@ -28,6 +29,7 @@ __all__ = [
 MODEL = tl.constexpr(Part._fields.index("norm"))
 HUMAN = tl.constexpr(Part._fields.index("human_norm"))
 _EPS, _FLOOR, MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
+_LEAST = tl.constexpr(torch.finfo(torch.float32).min)
 
 
 @triton.constexpr_function
@@ -39,7 +41,7 @@ def field(parts, part, index):
 @triton.jit
 def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """Origin, span and offset of a row; a flat or empty one has span infinity."""
-    scale, size, low, high, _, _, mean, squares = statistics
+    scale, size, low, high, _, _, mean, squares, missed = statistics
     zero = 0.0 * scale
     inf = zero + float("inf")
     number = mean == mean
@@ -49,6 +51,8 @@ def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.co
     origin, span, offset = zero, zero + 1.0, zero
     if NORM == "none" or NORM == "softmax_raw":
         span = scale
+    if NORM == "softmax_raw":
+        origin = high
     if NORM == "minmax":
         origin = low
         span = tl.where((high - low <= EPS * size) & number, inf, high - low + floor)
@@ -62,8 +66,9 @@ def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.co
         span = tl.where(norm == 0.0, inf, norm + floor)
     if NORM == "zscore" or NORM == "zscore_relu" or NORM == "softmax":
         variance = squares / count
-        origin = mean
+        origin = high if NORM == "softmax" else mean
         span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
+        offset = zero if NORM == "softmax" else -missed / span
     if NORM == "sum":
         shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
@@ -82,22 +87,16 @@ def standard(x, statistics, state):
 
 
 @triton.jit
-def _peak(statistics, origin, span, COOLING: tl.constexpr):
-    return (statistics[3] - origin) / span * COOLING
-
-
-@triton.jit
 def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """A normaliser's state for rows that are on chip."""
     origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
     log_total, mean = 0.0 * origin, 0.0 * origin
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
         z = standard(x, statistics, (origin, span, offset))
-        share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+        share = tl.where(inside, tl.exp(z * COOLING), 0.0)
         total = tl.sum(share, 1)
-        log_total = top + tl.log(total)
+        log_total = tl.log(total)
         mean = tl.sum(share * z, 1) / total
     return origin, span, offset, log_total, mean
 
@@ -118,7 +117,6 @@ def state_by_visit(
     log_total, mean = 0.0 * origin, 0.0 * origin
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
         cells = tl.arange(0, C)[None, :]
         total = tl.zeros((1, C), tl.float32)
         weighted = tl.zeros((1, C), tl.float32)
@@ -126,11 +124,11 @@ def state_by_visit(
             inside = start + cells < count
             x = load_cells(row, start + cells, inside, SIZES)
             z = standard(x, statistics, (origin, span, offset))
-            share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+            share = tl.where(inside, tl.exp(z * COOLING), 0.0)
             total += share
             weighted += share * z
         total = tl.sum(total, 1)
-        log_total = top + tl.log(total)
+        log_total = tl.log(total)
         mean = tl.sum(weighted, 1) / total
     return origin, span, offset, log_total, mean
 
@@ -151,7 +149,8 @@ def log_normalized(z, state, PARTS: tl.constexpr, P: tl.constexpr):
     """The logarithm of the model's map as a distribution."""
     if field(PARTS, P, MODEL) == "sum":
         return tl.log(z + tl.maximum(field(PARTS, P, MODEL + _LOG_FLOOR), TINY))
-    return z * (1.0 / field(PARTS, P, MODEL + TEMPERATURE)) - state[3][:, None]
+    logs = z * (1.0 / field(PARTS, P, MODEL + TEMPERATURE)) - state[3][:, None]
+    return tl.where(logs < _LEAST, _LEAST, logs) if field(PARTS, P, MODEL) == "softmax_raw" else logs
 
 
 @triton.jit
@@ -189,7 +188,7 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
         P: Which.
     """
     NORM: tl.constexpr = field(PARTS, P, MODEL)
-    scale, _, low, high, lows, highs, mean, squares = statistics
+    scale, _, low, high, lows, highs, mean, squares, missed = statistics
     span = state[1]
     if NORM == "softmax" or NORM == "softmax_raw":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
@@ -200,7 +199,8 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
         if NORM == "softmax":
-            result = slope - z * (second / count)[:, None]
+            centred = z + ((high - mean - missed) / span)[:, None]
+            result = slope - centred * (second / count)[:, None]
         if NORM == "zscore" or NORM == "zscore_relu":
             deviation = tl.sqrt_rn(squares / count)
             bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)
@@ -226,4 +226,6 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
             shifted = state[0] < 0.0
             pull = tl.where(shifted, (first - count * second) / lows, 0.0)
             result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
+    if NORM == "none" or NORM == "softmax_raw":
+        return result
     return tl.div_rn(result, tl.broadcast_to(span[:, None], x.shape)) * scale[:, None]

@@ -11,11 +11,11 @@ import triton.language as tl
 from saliency_losses.kernels.comparisons import MOMENTS, finish, slope_of_cells, sums_from_moments, sums_of_cells
 from saliency_losses.kernels.normalizers import HUMAN, MODEL, field, raw_gradient, state_at_once, state_by_visit
 from saliency_losses.kernels.resize import lines_of, load_cells, load_lines, share_of, size, stages
-from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
+from saliency_losses.kernels.statistics import COUNT, rows_at_once, rows_by_visits
 
 __all__ = ["enlarged_rows_backward", "long_rows_backward", "long_rows_forward", "short_rows"]
 
-OF_ROW = tl.constexpr(16)  # numbers left for backward: both sides' statistics
+OF_ROW = tl.constexpr(2 * COUNT.value)  # numbers left for backward: both sides' statistics
 OF_PART = tl.constexpr(14)  # and per divergence: both normalisers' state, factors and sums of the slope
 
 
@@ -112,9 +112,9 @@ def _store_all(numbers, start_ptr, stride):
 
 
 @triton.jit
-def _load_all(start_ptr, stride, COUNT: tl.constexpr):
+def _load_all(start_ptr, stride, NUMBERS: tl.constexpr):
     numbers = ()
-    for index in tl.static_range(COUNT):
+    for index in tl.static_range(NUMBERS):
         numbers = numbers + (tl.load(start_ptr + index * stride + tl.arange(0, 1)),)
     return numbers
 
@@ -173,7 +173,7 @@ def long_rows_forward(
 @triton.jit
 def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
     """The gradient of the weighted sum by the cells (R, C) of one row."""
-    x_statistics, h_statistics = kept[:8], kept[8:OF_ROW]
+    x_statistics, h_statistics = kept[:COUNT], kept[COUNT:OF_ROW]
     gradient = tl.zeros(x.shape, tl.float32)
     for part in tl.static_range(len(PARTS)):
         own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]

@@ -2,8 +2,8 @@
 
 A side's statistics are a tuple of (R,) tensors: ``scale``, the power of two that brings the largest magnitude to
 [1, 2), so that nothing overflows or vanishes when squared, and that is exact to multiply by; then, of the scaled map,
-``size`` (the largest magnitude, 1 for an empty map), smallest and largest value, how often each occurs, mean, and the
-sum of squares about the mean.
+``size`` (the largest magnitude, 1 for an empty map), smallest and largest value, how often each occurs, mean, the sum
+of squares about the mean, and what the mean lost to rounding, which matters where a map is nearly flat.
 """
 
 import triton
@@ -13,7 +13,7 @@ from saliency_losses.kernels.resize import load_cells, stages
 
 __all__ = ["COUNT", "TINY", "rows_at_once", "rows_by_visits"]
 
-COUNT = 8  # of statistics
+COUNT = tl.constexpr(9)  # of statistics
 TINY = tl.constexpr(2.0**-126)
 
 
@@ -41,7 +41,11 @@ def rows_at_once(x, inside, count):
     highs = tl.sum((inside & (x == high[:, None])).to(tl.float32), 1)
     mean = tl.sum(x, 1) / count
     centred = tl.where(inside, x - mean[:, None], 0.0)
-    return scale, size, low, high, lows, highs, mean, tl.sum(centred * centred, 1)
+    missed = tl.sum(centred, 1) / count
+    squares = tl.sum(centred * centred, 1) - count * missed * missed
+    rounded = mean + missed
+    squares = tl.where(squares < 0.0, 0.0, squares)
+    return scale, size, low, high, lows, highs, rounded, squares, missed - (rounded - mean)
 
 
 @triton.jit
@@ -148,11 +152,14 @@ def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, SIZES: tl.constexpr,
         _, _, _, _, _, _, x_sum, xx, h_sum, hh, xh, logs = again
     to_unit = scale / used
     h_to_unit = h_scale / h_used
-    mean = (x_origin + x_sum / count) * to_unit
-    h_mean = (h_origin + h_sum / count) * h_to_unit
+    mean = x_origin + x_sum / count
+    h_mean = h_origin + h_sum / count
+    missed = x_sum / count - (mean - x_origin)
+    h_missed = h_sum / count - (h_mean - h_origin)
     squares = tl.maximum(xx - x_sum * x_sum / count, 0.0) * to_unit * to_unit
     h_squares = tl.maximum(hh - h_sum * h_sum / count, 0.0) * h_to_unit * h_to_unit
     common = (xh - x_sum * h_sum / count) * to_unit * h_to_unit
-    x_side = (scale, size, low * scale, high * scale, lows, highs, mean, squares)
-    h_side = (h_scale, h_size, h_low * h_scale, h_high * h_scale, one, one, h_mean, h_squares)
+    x_side = (scale, size, low * scale, high * scale, lows, highs, mean * to_unit, squares, missed * to_unit)
+    h_side = (h_scale, h_size, h_low * h_scale, h_high * h_scale, one, one, h_mean * h_to_unit, h_squares)
+    h_side += (h_missed * h_to_unit,)
     return x_side, h_side, common, logs, h_used
