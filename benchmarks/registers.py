@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,8 +66,8 @@ def divergences(parts: str) -> list[Divergence]:
 
 def launches(
     parts: list[Divergence], model: Tensor, human: Tensor, upstream: Tensor | None = None, sizes: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    """What is launched forward and backward for these maps, (B, n) and (B, N); see the plan for the sizes."""
+) -> list[Any]:
+    """What is launched forward and, last, backward for these maps, (B, n) and (B, N); see the plan for the sizes."""
     from saliency_losses.kernels import launch
     from saliency_losses.kernels.plan import Plan, plan_of
 
@@ -75,10 +76,10 @@ def launches(
     written = launch.empty_forward(model, weights, plan)
     upstream = torch.ones(len(model)) if upstream is None else upstream
     gradient = torch.empty(model.shape, dtype=model.dtype)
-    return {
-        "forward": launch.forward_launches(model, human, weights, *written, plan),
-        "backward": launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan),
-    }
+    return [
+        *launch.forward_launches(model, human, weights, *written, plan),
+        launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan),
+    ]
 
 
 class _Named:
@@ -143,14 +144,21 @@ def resources(kernel: Any) -> Resources:
 
 def rows(parts: str, cells: int, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
     """What the kernels of these parts take, for every capability."""
-    maps = torch.rand(2, cells, dtype=dtype)
-    for direction, launch in launches(divergences(parts), maps, maps.clone()).items():
-        for capability in CAPABILITIES:
-            kernel = compiled(launch, capability)
-            found = resources(kernel)
-            case = {"parts": parts, "cells": cells, "dtype": str(dtype).removeprefix("torch.")}
-            name = {"kernel": launch.kernel.__name__, "direction": direction, "arch": f"sm_{capability}"}
-            yield {**name, **case, **found._asdict(), "resident": found.resident}
+    maps = many_rows(cells, dtype)
+    every = launches(divergences(parts), maps, maps)
+    if cells > 4096:  # few rows are split
+        every = [*launches(divergences(parts), maps[:2], maps[:2])[:-1], *every]
+    for launch, capability in product(every, CAPABILITIES):
+        found = resources(compiled(launch, capability))
+        direction = "backward" if launch is every[-1] else "forward"
+        case = {"parts": parts, "cells": cells, "dtype": str(dtype).removeprefix("torch.")}
+        name = {"kernel": launch.kernel.__name__, "direction": direction, "arch": f"sm_{capability}"}
+        yield {**name, **case, **found._asdict(), "resident": found.resident}
+
+
+def many_rows(cells: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """So many rows that each has a program of its own; they overlap."""
+    return torch.rand(cells + 16 * 512).to(dtype).as_strided((512, cells), (16, 1))
 
 
 def main() -> None:
