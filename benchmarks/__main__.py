@@ -1,0 +1,139 @@
+"""Runs all suites: ``python -m benchmarks``, or a few small rows of each: ``python -m benchmarks --quick``.
+
+Parity comes first; a suite whose parity fails is not timed, and the exit code says so. Tables are printed, and results
+written to ``<output>/<version>/<suite>--<device>.json``, row by row, so that what was measured is there whatever comes
+after. ``--gpu`` is what a machine with a GPU is for: its tests first, then all suites in seven minutes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.conditions import ROOT, conditions, slug
+from benchmarks.parity import ParityError, require
+from benchmarks.schema import SCHEMA, Record, SuiteName, check_record
+from benchmarks.settings import Budget, Settings
+from benchmarks.suites import SUITES, Suite
+from benchmarks.timing import Timer
+from benchmarks.traffic import measure_copy
+
+_COPY = {"cpu": 2**28, "cuda": 2**30}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a few small rows of each suite")
+    parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--rounds", type=int, help="in which all variants of a row take turns: 9, quick 5")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--minutes", type=float, help="after which no row is started; what is left out is said")
+    parser.add_argument("--no-peers", action="store_true", help="time no other packages")
+    parser.add_argument("--commit", help="of what is measured, where there is no repository to ask")
+    parser.add_argument("--gpu", action="store_true", help="--device cuda --minutes 7, after the tests marked gpu")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print, write; 1 where parity or a test failed."""
+    started = time.monotonic()
+    options = parse(arguments)
+    device = "cuda" if options.gpu else options.device
+    if device == "cuda" and not torch.cuda.is_available():
+        print("There is no CUDA device: torch.cuda.is_available() is False. Use --device cpu.", file=sys.stderr)
+        return 1
+    if options.gpu and not _tests_pass():
+        print("Nothing is timed, since tests on the GPU failed.", file=sys.stderr)
+        return 1
+    torch.set_num_threads(options.threads)
+    settings = Settings(
+        device=device,
+        quick=options.quick,
+        rounds=options.rounds or (5 if options.quick else 9),
+        threads=options.threads,
+        peers=not options.no_peers,
+        minutes=options.minutes or (7.0 if options.gpu else None),
+    )
+    timer, failed = settings.timer(), False
+    end = started + 60 * settings.minutes if settings.minutes else float("inf")
+    chosen = [name for name in SUITES if name in options.suite]
+    for number, name in enumerate(chosen):
+        rest = sum(SUITES[other].share for other in chosen[number:])
+        now = time.monotonic()
+        budget = Budget(deadline=now + (end - now) * SUITES[name].share / rest)
+        try:
+            run(name, SUITES[name], settings, budget, timer, options.output, options.commit)
+        except ParityError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def run(
+    name: SuiteName,
+    suite: Suite,
+    settings: Settings,
+    budget: Budget,
+    timer: Timer,
+    output: Path,
+    commit: str | None = None,
+) -> Path:
+    """Parity, rows, table and file of one suite.
+
+    Raises:
+        ParityError: What would be timed differs from its definition.
+    """
+    torch.manual_seed(0)
+    started = time.monotonic()
+    where = conditions(settings.device)
+    compared = suite.parity(settings, budget)
+    require(compared)
+    _say(f"{name}: {len(compared)} comparisons passed in {time.monotonic() - started:.0f} s")
+    record: Record = {
+        **where,
+        "schema": SCHEMA,
+        "suite": name,
+        "commit": where["commit"] or commit,
+        "settings": settings.as_dict(),
+        "copy": measure_copy(settings.device, _COPY[settings.device], timer, settings.rounds),
+        "parity": compared,
+        "rows": [],
+        "left_out": budget.left_out,
+    }
+    path = output / record["version"] / f"{name}--{slug(record['device'])}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for row in suite.measure(settings, budget, timer, record["copy"]):
+        record["rows"].append(row)
+        path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    check_record(record)
+    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    print(f"\n{name} on {record['device']}, torch {record['torch']}, {time.monotonic() - started:.0f} s: {path}\n")
+    print(suite.table(record["rows"]))
+    for one in budget.left_out:
+        print(f"left out: {one['row']}: {one['reason']}")
+    sys.stdout.flush()
+    return path
+
+
+def _tests_pass() -> bool:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+    return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ}).returncode == 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
