@@ -3,30 +3,25 @@
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from saliency_losses.divergences.pair import Pair
 from saliency_losses.graph import leaves_behind
+from saliency_losses.sizing import bring_to_size
+
+if TYPE_CHECKING:
+    from saliency_losses.divergences.base import Divergence
 
 __all__ = ["evaluate", "working_dtype"]
 
 _CHUNK = 2**18  # numbers of one map batch that are worked on at once: what fits into a core's cache
 
 
-class _Part(Protocol):
-    @property
-    def scope(self) -> str: ...
-
-    def parameters(self) -> Iterator[Tensor]: ...
-
-    def values(self, pair: Pair) -> Tensor: ...
-
-
 def evaluate(
-    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+    parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     r"""The weighted sum of several divergences for each pair of maps, and the value of each.
 
@@ -52,12 +47,58 @@ def evaluate(
     _check(parts, model, human, known)
     weights = weights.to(working_dtype(model, human))
     with torch.autocast(model.device.type, enabled=False):
-        rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
-        if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, weights, model, human, known):
-            with suppress(_OthersLearnError):
-                total, values = _Rows.apply(model, human, known, weights, parts, torch.is_grad_enabled(), rows)
-                return total, values
-        total, values = _weigh(parts, weights, model, human, known)
+        if model.device.type == "cpu" and all(part.backend != "triton" for part in parts):
+            return _by_pytorch(parts, weights, model, human, known)
+        return _by_kernels(parts, weights, model, human, known)
+
+
+def _by_kernels(
+    parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    from saliency_losses.kernels.select import select
+
+    groups = select(parts, weights, model, human, known)
+    if not groups or human is None:
+        return _by_pytorch(parts, weights, model, human, known)
+    rest = sorted(set(range(len(parts))).difference(*groups))
+    total = torch.zeros_like(weights[0])
+    values: dict[int, Tensor] = {}
+    for group in [*groups, *([rest] if rest else [])]:
+        some = [parts[index] for index in group]
+        own = weights if len(group) == len(parts) else torch.stack([weights[index] for index in group])
+        if group is rest:
+            term, found = _by_pytorch(some, own, model, human, known)
+        else:
+            term, found = _by_kernel(some, own, model, human)
+        total = term if len(group) == len(parts) else total + term
+        values |= dict(zip(group, found, strict=True))
+    return total, torch.stack([values[index] for index in range(len(parts))])
+
+
+def _by_kernel(parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor) -> tuple[Tensor, Tensor]:
+    from saliency_losses.kernels.autograd import evaluate_fused
+    from saliency_losses.kernels.plan import plan_of
+
+    if model.shape != human.shape:
+        model, human, _ = bring_to_size(model.to(weights.dtype), human.to(weights.dtype), None, parts[0].sizing)
+
+    def definition(flat: Tensor) -> Tensor:
+        return _weigh(parts, weights, flat.view(model.shape), human, None)[0]
+
+    plan = tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None)
+    refuses = any(part.backend == "triton" for part in parts)
+    return evaluate_fused(plan, model.flatten(1), human.flatten(1), weights, None if refuses else definition)
+
+
+def _by_pytorch(
+    parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    rows = max(1, _CHUNK // max(m[0].numel() for m in (model, human) if m is not None))
+    if not torch.compiler.is_compiling() and rows < len(model) and _by_rows(parts, weights, model, human, known):
+        with suppress(_OthersLearnError):
+            total, values = _Rows.apply(model, human, known, weights, parts, torch.is_grad_enabled(), rows)
+            return total, values
+    total, values = _weigh(parts, weights, model, human, known)
     return total, values.detach()
 
 
@@ -68,7 +109,7 @@ def working_dtype(model: Tensor, human: Tensor | None) -> torch.dtype:
 
 
 def _weigh(
-    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+    parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     dtype = weights.dtype
     pair = Pair(model.to(dtype), *(None if tensor is None else tensor.to(dtype) for tensor in (human, known)))
@@ -77,7 +118,7 @@ def _weigh(
     return torch.where(weights != 0, weights * values, 0.0).sum(0), values
 
 
-def _one_per_map(part: _Part, pair: Pair, count: int, trains: bool) -> Tensor:
+def _one_per_map(part: "Divergence", pair: Pair, count: int, trains: bool) -> Tensor:
     values = part.values(pair)
     if values.shape != (count,):
         raise ValueError(f"{part} returned shape {tuple(values.shape)}, expected one value per map, ({count},).")
@@ -90,7 +131,7 @@ def _one_per_map(part: _Part, pair: Pair, count: int, trains: bool) -> Tensor:
 
 
 def _by_rows(
-    parts: Sequence[_Part], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
+    parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor | None, known: Tensor | None
 ) -> bool:
     return (
         model.device.type == "cpu"
@@ -113,7 +154,7 @@ class _Rows(torch.autograd.Function):
         human: Tensor | None,
         known: Tensor | None,
         weights: Tensor,
-        parts: Sequence[_Part],
+        parts: Sequence["Divergence"],
         grad_mode: bool,
         rows: int,
     ) -> tuple[Tensor, Tensor]:
@@ -154,7 +195,7 @@ def _slices(count: int, rows: int) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, count, rows))
 
 
-def _check(parts: Sequence[_Part], model: Tensor, human: Tensor | None, known: Tensor | None) -> None:
+def _check(parts: Sequence["Divergence"], model: Tensor, human: Tensor | None, known: Tensor | None) -> None:
     name = " + ".join(type(part).__name__ for part in parts)
     if model.ndim < 2 or model.numel() == 0:
         raise ValueError(f"{name} expected non-empty maps of shape (B, *s), got {tuple(model.shape)}.")

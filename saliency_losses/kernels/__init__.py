@@ -1,0 +1,1 @@
+"""Fused GPU kernels; only this folder imports Triton, and only where one is used."""

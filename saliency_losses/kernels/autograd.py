@@ -1,0 +1,111 @@
+"""The fused divergences as one differentiable function, in eager mode and under ``torch.compile``."""
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saliency_losses.kernels import launch
+from saliency_losses.kernels.plan import Part
+
+__all__ = ["evaluate_fused"]
+
+_TWICE = (
+    "The kernels of {parts} give no second derivative: a backward pass through them was asked to be differentiable "
+    "(create_graph=True). Use backend='eager', or 'auto', which then takes PyTorch."
+)
+
+Definition = Callable[[Tensor], Tensor]
+
+
+def evaluate_fused(
+    plan: tuple[Part, ...], model: Tensor, human: Tensor, weights: Tensor, definition: Definition | None
+) -> tuple[Tensor, Tensor]:
+    """The weighted sum of the parts for each row, (B,), and their values off the graph, (P, B).
+
+    Args:
+        plan: The parts.
+        model: (B, N).
+        human: (B, N).
+        weights: (P, B).
+        definition: The weighted sum as a function of the model's maps (B, N), for who differentiates twice; ``None``
+            refuses it.
+    """
+    model, human, weights = _dense(model), _dense(human), weights.contiguous()
+    if torch.compiler.is_compiling():
+        total, values, _ = _forward(model, human, weights, str([list(part) for part in plan]))
+        return total, values
+    total, values = _Fused.apply(model, human, weights, plan, definition)
+    return total, values
+
+
+def _dense(maps: Tensor) -> Tensor:
+    return maps if maps.stride(1) == 1 or maps.shape[1] == 1 else maps.contiguous()
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, model: Tensor, human: Tensor, weights: Tensor, plan: tuple[Part, ...], definition: Definition | None
+    ) -> tuple[Tensor, Tensor]:
+        total, values, kept = launch.forward(model, human, weights, plan)
+        ctx.save_for_backward(model, human, weights, kept)
+        ctx.plan, ctx.definition = plan, definition
+        ctx.mark_non_differentiable(values)
+        return total, values
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        model, human, weights, kept = ctx.saved_tensors
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+            if ctx.definition is None:
+                raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan)))
+            with torch.enable_grad():
+                total = ctx.definition(model)
+            twice = torch.is_grad_enabled()
+            (gradient,) = torch.autograd.grad(total, model, upstream, create_graph=twice, materialize_grads=True)
+        else:
+            gradient = launch.backward(model, human, weights, kept, upstream, ctx.plan)
+        return gradient, None, None, None, None
+
+
+@torch.library.custom_op("saliency_losses::fused", mutates_args=())
+def _forward(model: Tensor, human: Tensor, weights: Tensor, plan: str) -> tuple[Tensor, Tensor, Tensor]:
+    return launch.forward(model, human, weights, _read(plan))
+
+
+@_forward.register_fake
+def _(model: Tensor, human: Tensor, weights: Tensor, plan: str) -> tuple[Tensor, Tensor, Tensor]:
+    return launch.empty_forward(model, weights, _read(plan))
+
+
+@torch.library.custom_op("saliency_losses::fused_backward", mutates_args=())
+def _backward(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: str) -> Tensor:
+    return launch.backward(model, human, weights, kept, upstream, _read(plan))
+
+
+@_backward.register_fake
+def _(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: str) -> Tensor:
+    return torch.empty(model.shape, dtype=model.dtype, device=model.device)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    model, human, weights, plan = inputs
+    ctx.save_for_backward(model, human, weights, output[2])
+    ctx.plan = plan
+
+
+def _differentiate(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in _read(ctx.plan))))
+    model, human, weights, kept = ctx.saved_tensors
+    return _backward(model, human, weights, kept, upstream, ctx.plan), None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_keep)
+
+
+def _read(plan: str) -> tuple[Part, ...]:
+    return tuple(Part(*fields) for fields in ast.literal_eval(plan))

@@ -1,0 +1,218 @@
+"""Normalisers of rows: from statistics to a map of the cells, and back to the gradient of the raw map.
+
+Every normaliser is an affine map of the scaled cells, ``z = (x - origin) / span + offset``, and for some a function
+of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax the logarithm of the
+sum of exponentials and the mean of z under the distribution.
+"""
+
+import triton
+import triton.language as tl
+
+from saliency_losses.kernels.plan import Part
+from saliency_losses.kernels.statistics import TINY
+
+__all__ = [
+    "HUMAN",
+    "MODEL",
+    "chain",
+    "log_normalized",
+    "normalized",
+    "raw_gradient",
+    "standard",
+    "state_at_once",
+    "state_by_visit",
+]
+
+MODEL = tl.constexpr(Part._fields.index("norm"))
+HUMAN = tl.constexpr(Part._fields.index("human_norm"))
+_EPS, _FLOOR, _MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
+
+
+@triton.constexpr_function
+def field(parts, part, index):
+    """A field of the plan."""
+    return parts[part][index]
+
+
+@triton.jit
+def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """Origin, span and offset of a row; a flat or empty one has span infinity."""
+    scale, size, low, high, _, _, mean, squares = statistics
+    zero = 0.0 * scale
+    inf = zero + float("inf")
+    number = mean == mean
+    NORM: tl.constexpr = field(PARTS, P, SIDE)
+    EPS: tl.constexpr = field(PARTS, P, SIDE + _EPS)
+    floor = field(PARTS, P, SIDE + _FLOOR) * scale
+    origin, span, offset = zero, zero + 1.0, zero
+    if NORM == "none" or NORM == "softmax_raw":
+        span = scale
+    if NORM == "minmax":
+        origin = low
+        span = tl.where((high - low <= EPS * size) & number, inf, high - low + floor)
+    if NORM == "max_abs":
+        largest = tl.maximum(tl.abs(low), tl.abs(high))
+        span = tl.where((largest <= 1e-6) & number, inf, largest + floor)
+    if NORM == "max_abs_relu":
+        span = tl.where((high < TINY * scale) & number, inf, high + floor)
+    if NORM == "l2":
+        norm = tl.sqrt_rn(squares + count * mean * mean)
+        span = tl.where(norm == 0.0, inf, norm + floor)
+    if NORM == "zscore" or NORM == "zscore_relu" or NORM == "softmax":
+        variance = squares / count
+        origin = mean
+        span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
+    if NORM == "sum":
+        shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + _MINIMUM) * scale, 1e20) - low, 0.0)
+        empty = (high + shift <= EPS * size) & number
+        total = count * (mean + shift)
+        origin = -shift
+        span = tl.where(empty, inf, tl.where(total == 0.0, 1.0, total))
+        offset = tl.where(empty, 1.0 / count, 0.0)
+    return origin, span, offset
+
+
+@triton.jit
+def standard(x, statistics, state):
+    """Z of cells (R, C)."""
+    moved = x * statistics[0][:, None] - state[0][:, None]
+    return tl.div_rn(moved, tl.broadcast_to(state[1][:, None], x.shape)) + state[2][:, None]
+
+
+@triton.jit
+def _peak(statistics, origin, span, COOLING: tl.constexpr):
+    return (statistics[3] - origin) / span * COOLING
+
+
+@triton.jit
+def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """A normaliser's state for rows that are on chip."""
+    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
+    log_total, mean = 0.0 * origin, 0.0 * origin
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
+        top = _peak(statistics, origin, span, COOLING)
+        z = standard(x, statistics, (origin, span, offset))
+        share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+        total = tl.sum(share, 1)
+        log_total = top + tl.log(total)
+        mean = tl.sum(share * z, 1) / total
+    return origin, span, offset, log_total, mean
+
+
+@triton.jit
+def state_by_visit(row, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr):
+    """A normaliser's state for a row too long for the chip, which a softmax visits once more."""
+    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
+    log_total, mean = 0.0 * origin, 0.0 * origin
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
+        top = _peak(statistics, origin, span, COOLING)
+        cells = tl.arange(0, C)[None, :]
+        total = tl.zeros((1, C), tl.float32)
+        weighted = tl.zeros((1, C), tl.float32)
+        for start in range(0, count, C):
+            inside = start + cells < count
+            x = tl.load(row + start + cells, inside, 0.0).to(tl.float32)
+            z = standard(x, statistics, (origin, span, offset))
+            share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+            total += share
+            weighted += share * z
+        total = tl.sum(total, 1)
+        log_total = top + tl.log(total)
+        mean = tl.sum(weighted, 1) / total
+    return origin, span, offset, log_total, mean
+
+
+@triton.jit
+def normalized(z, state, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """The normalised map."""
+    NORM: tl.constexpr = field(PARTS, P, SIDE)
+    if NORM == "softmax" or NORM == "softmax_raw":
+        return tl.exp(z * (1.0 / field(PARTS, P, SIDE + TEMPERATURE)) - state[3][:, None])
+    if NORM == "zscore_relu" or NORM == "max_abs_relu":
+        return tl.where(z < 0.0, 0.0, z)
+    return z
+
+
+@triton.jit
+def log_normalized(z, state, PARTS: tl.constexpr, P: tl.constexpr):
+    """The logarithm of the model's map as a distribution."""
+    if field(PARTS, P, MODEL) == "sum":
+        return tl.log(z + tl.maximum(field(PARTS, P, MODEL + _LOG_FLOOR), TINY))
+    return z * (1.0 / field(PARTS, P, MODEL + TEMPERATURE)) - state[3][:, None]
+
+
+@triton.jit
+def chain(z, normal, LOGS: tl.constexpr, PARTS: tl.constexpr, P: tl.constexpr):
+    """The derivative of what is compared by what the model's side is differentiated in.
+
+    That is z, and for a softmax the logarithm of the distribution.
+    """
+    NORM: tl.constexpr = field(PARTS, P, MODEL)
+    if NORM == "softmax" or NORM == "softmax_raw":
+        if LOGS:
+            return tl.full(z.shape, 1.0, tl.float32)
+        return normal
+    if NORM == "sum" and LOGS:
+        return 1.0 / (z + tl.maximum(field(PARTS, P, MODEL + _LOG_FLOOR), TINY))
+    if NORM == "zscore_relu" or NORM == "max_abs_relu":
+        return tl.where(z > 0.0, 1.0, 0.0)
+    return tl.full(z.shape, 1.0, tl.float32)
+
+
+@triton.jit
+def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl.constexpr, P: tl.constexpr):
+    """The gradient of the raw map (R, C).
+
+    Args:
+        slope: The derivative by z, or by the logarithm of a softmax, statistics held.
+        x: The raw map.
+        z: Its standard form.
+        statistics: The model's.
+        state: The normaliser's.
+        first: The sum of ``slope`` over the row.
+        second: The sum of ``slope * z``.
+        count: Of cells.
+        PARTS: All divergences.
+        P: Which.
+    """
+    NORM: tl.constexpr = field(PARTS, P, MODEL)
+    scale, _, low, high, lows, highs, mean, squares = statistics
+    span = state[1]
+    if NORM == "softmax" or NORM == "softmax_raw":
+        COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
+        share = normalized(z, state, PARTS, P, MODEL)
+        slope = (slope - share * first[:, None]) * COOLING
+        second = (second - first * state[4]) * COOLING
+    result = slope
+    if not field(PARTS, P, MODEL + _HELD):
+        scaled = x * scale[:, None]
+        if NORM == "softmax":
+            result = slope - z * (second / count)[:, None]
+        if NORM == "zscore" or NORM == "zscore_relu":
+            deviation = tl.sqrt_rn(squares / count)
+            bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)
+            bend = tl.where(span == float("inf"), 0.0, bend)
+            result = slope - (first / count)[:, None] - z * bend[:, None]
+        if NORM == "l2":
+            norm = tl.sqrt_rn(squares + count * mean * mean)
+            bend = tl.where(norm > 0.0, second * (span / norm), 0.0)
+            bend = tl.where(span == float("inf"), 0.0, bend)
+            result = slope - z * bend[:, None]
+        if NORM == "minmax":
+            result = slope + tl.where(scaled == low[:, None], ((second - first) / lows)[:, None], 0.0)
+            result -= tl.where(scaled == high[:, None], (second / highs)[:, None], 0.0)
+        if NORM == "max_abs":
+            largest = tl.maximum(high, -low)
+            times = tl.where(high == largest, highs, 0.0) + tl.where(-low == largest, lows, 0.0)
+            pull = (second / times)[:, None]
+            result = slope - tl.where(scaled == largest[:, None], pull, 0.0)
+            result += tl.where(scaled == -largest[:, None], pull, 0.0)
+        if NORM == "max_abs_relu":
+            result = slope - tl.where((scaled == high[:, None]) & (scaled > 0.0), (second / highs)[:, None], 0.0)
+        if NORM == "sum":
+            shifted = state[0] < 0.0
+            pull = tl.where(shifted, (first - count * second) / lows, 0.0)
+            result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
+    return tl.div_rn(result * scale[:, None], tl.broadcast_to(span[:, None], x.shape))

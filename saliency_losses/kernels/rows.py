@@ -1,0 +1,209 @@
+"""The kernels: forward and backward of a weighted sum of divergences, for short rows and for long ones.
+
+Short rows are on chip whole, several to a program, and backward starts anew from the maps. A long row has a program of
+its own, which visits it once or twice (the second time from the cache) and leaves its statistics for a backward pass
+that visits it once, in several programs.
+"""
+
+import triton
+import triton.language as tl
+
+from saliency_losses.kernels.comparisons import MOMENTS, finish, slope_of_cells, sums_from_moments, sums_of_cells
+from saliency_losses.kernels.normalizers import HUMAN, MODEL, field, raw_gradient, state_at_once, state_by_visit
+from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
+
+__all__ = ["long_rows_backward", "long_rows_forward", "short_rows"]
+
+OF_ROW = tl.constexpr(16)  # numbers left for backward: both sides' statistics
+OF_PART = tl.constexpr(14)  # and per divergence: both normalisers' state, factors and sums of the slope
+
+
+@triton.jit(do_not_specialize=["batch"])
+def short_rows(
+    x_ptr,  # (B, N), rows x_stride apart
+    h_ptr,  # (B, N), rows h_stride apart
+    weights_ptr,  # (P, B)
+    total_ptr,  # (B,), written unless GRADIENT
+    values_ptr,  # (P, B), written unless GRADIENT
+    upstream_ptr,  # (B,), upstream_stride apart, read if GRADIENT
+    gradient_ptr,  # (B, N) dense, written if GRADIENT
+    batch,
+    count,
+    x_stride,
+    h_stride,
+    upstream_stride,
+    PARTS: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    R: tl.constexpr,
+    C: tl.constexpr,
+):
+    """Forward or backward of rows of at most C cells, R to a program."""
+    rows = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    cells = tl.arange(0, C)[None, :]
+    there = rows < batch
+    inside = there[:, None] & (cells < count)
+    x = tl.load(x_ptr + rows[:, None] * x_stride + cells, inside, 0.0).to(tl.float32)
+    h = tl.load(h_ptr + rows[:, None] * h_stride + cells, inside, 0.0).to(tl.float32)
+    x_statistics = rows_at_once(x, inside, count)
+    h_statistics = rows_at_once(h, inside, count)
+    total = tl.zeros((R,), tl.float32)
+    gradient = tl.zeros((R, C), tl.float32)
+    for part in tl.static_range(len(PARTS)):
+        x_state = state_at_once(x, inside, x_statistics, count, PARTS, part, MODEL)
+        h_state = state_at_once(h, inside, h_statistics, count, PARTS, part, HUMAN)
+        terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, part)
+        one, two, three, first, second, first_z, second_z = terms
+        sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
+        sums += (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
+        value, a, b, slopes, slopes_z = finish(sums, x_statistics, x_state, count, PARTS, part)
+        weight = tl.load(weights_ptr + part * batch.to(tl.int64) + rows, there, 0.0)
+        if GRADIENT:
+            z, slope = slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PARTS, part)
+            own = raw_gradient(slope, x, z, x_statistics, x_state, slopes, slopes_z, count, PARTS, part)
+            gradient += tl.where(weight[:, None] != 0.0, weight[:, None] * own, 0.0)
+        else:
+            tl.store(values_ptr + part * batch.to(tl.int64) + rows, value, there)
+            total += tl.where(weight != 0.0, weight * value, 0.0)
+    if GRADIENT:
+        gradient *= tl.load(upstream_ptr + rows * upstream_stride, there, 0.0)[:, None]
+        tl.store(gradient_ptr + rows[:, None] * count + cells, gradient, inside)
+    else:
+        tl.store(total_ptr + rows, total, there)
+
+
+@triton.jit
+def _sums_by_visit(
+    x_row,
+    h_row,
+    count,
+    x_statistics,
+    h_statistics,
+    x_state,
+    h_state,
+    PARTS: tl.constexpr,
+    P: tl.constexpr,
+    C: tl.constexpr,
+):
+    cells = tl.arange(0, C)[None, :]
+    zero = tl.zeros((1, C), tl.float32)
+    one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
+    for start in range(0, count, C):
+        inside = start + cells < count
+        x = tl.load(x_row + start + cells, inside, 0.0).to(tl.float32)
+        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
+        terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, P)
+        one += terms[0]
+        two += terms[1]
+        three += terms[2]
+        first += terms[3]
+        second += terms[4]
+        first_z += terms[5]
+        second_z += terms[6]
+    sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
+    return sums + (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
+
+
+@triton.jit
+def _store_all(numbers, start_ptr, stride):
+    for index in tl.static_range(len(numbers)):
+        tl.store(start_ptr + index * stride + tl.arange(0, 1), numbers[index])
+
+
+@triton.jit
+def _load_all(start_ptr, stride, COUNT: tl.constexpr):
+    numbers = ()
+    for index in tl.static_range(COUNT):
+        numbers = numbers + (tl.load(start_ptr + index * stride + tl.arange(0, 1)),)
+    return numbers
+
+
+@triton.jit(do_not_specialize=["batch"])
+def long_rows_forward(
+    x_ptr,  # (B, N), rows x_stride apart
+    h_ptr,  # (B, N), rows h_stride apart
+    weights_ptr,  # (P, B)
+    total_ptr,  # (B,), written
+    values_ptr,  # (P, B), written
+    kept_ptr,  # (OF_ROW + P * OF_PART, B), written
+    batch,
+    count,
+    x_stride,
+    h_stride,
+    PARTS: tl.constexpr,
+    LOGS: tl.constexpr,
+    C: tl.constexpr,
+):
+    """Forward of rows of any length, one to a program."""
+    row = tl.program_id(0).to(tl.int64)
+    x_row = x_ptr + row * x_stride
+    h_row = h_ptr + row * h_stride
+    stride = batch.to(tl.int64)
+    x_statistics, h_statistics, common, logs, used = rows_by_visits(x_row, h_row, count, LOGS, C)
+    _store_all(x_statistics + h_statistics, kept_ptr + row, stride)
+    total = tl.zeros((1,), tl.float32)
+    for part in tl.static_range(len(PARTS)):
+        x_state = state_by_visit(x_row, x_statistics, count, PARTS, part, MODEL, C)
+        h_state = state_by_visit(h_row, h_statistics, count, PARTS, part, HUMAN, C)
+        if field(PARTS, part, MOMENTS):
+            sums, lost = sums_from_moments(
+                x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part
+            )
+            if field(PARTS, part, 0) == "mse":
+                if tl.max(lost.to(tl.int32), 0) > 0:
+                    sums = _sums_by_visit(
+                        x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, C
+                    )
+        else:
+            sums = _sums_by_visit(x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, C)
+        value, a, b, slopes, slopes_z = finish(sums, x_statistics, x_state, count, PARTS, part)
+        _store_all(
+            x_state + h_state + (a, b, slopes, slopes_z), kept_ptr + (OF_ROW + part * OF_PART) * stride + row, stride
+        )
+        weight = tl.load(weights_ptr + part * stride + row + tl.arange(0, 1))
+        tl.store(values_ptr + part * stride + row + tl.arange(0, 1), value)
+        total += tl.where(weight != 0.0, weight * value, 0.0)
+    tl.store(total_ptr + row + tl.arange(0, 1), total)
+
+
+@triton.jit(do_not_specialize=["batch"])
+def long_rows_backward(
+    x_ptr,  # (B, N), rows x_stride apart
+    h_ptr,  # (B, N), rows h_stride apart
+    weights_ptr,  # (P, B)
+    kept_ptr,  # (OF_ROW + P * OF_PART, B)
+    upstream_ptr,  # (B,), upstream_stride apart
+    gradient_ptr,  # (B, N) dense, written
+    batch,
+    count,
+    x_stride,
+    h_stride,
+    upstream_stride,
+    PARTS: tl.constexpr,
+    VISIT: tl.constexpr,  # cells per program
+    C: tl.constexpr,
+):
+    """Backward of rows of any length, each in several programs."""
+    row = tl.program_id(0).to(tl.int64)
+    x_row = x_ptr + row * x_stride
+    h_row = h_ptr + row * h_stride
+    stride = batch.to(tl.int64)
+    cells = tl.arange(0, C)[None, :]
+    upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
+    statistics = _load_all(kept_ptr + row, stride, OF_ROW)
+    x_statistics, h_statistics = statistics[:8], statistics[8:]
+    begin = tl.program_id(1) * VISIT
+    for start in range(begin, tl.minimum(begin + VISIT, count), C):
+        inside = start + cells < count
+        x = tl.load(x_row + start + cells, inside, 0.0).to(tl.float32)
+        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
+        gradient = tl.zeros((1, C), tl.float32)
+        for part in tl.static_range(len(PARTS)):
+            kept = _load_all(kept_ptr + (OF_ROW + part * OF_PART) * stride + row, stride, OF_PART)
+            x_state, h_state = kept[:5], kept[5:10]
+            a, b, slopes, slopes_z = kept[10], kept[11], kept[12], kept[13]
+            weight = tl.load(weights_ptr + part * stride + row + tl.arange(0, 1))
+            z, slope = slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PARTS, part)
+            own = raw_gradient(slope, x, z, x_statistics, x_state, slopes, slopes_z, count, PARTS, part)
+            gradient += tl.where(weight[:, None] != 0.0, weight[:, None] * own, 0.0)
+        gradient *= upstream[:, None]
+        tl.store(gradient_ptr + row * count + start + cells, gradient, inside)

@@ -1,0 +1,144 @@
+"""Statistics of rows: what normalisers and comparisons need to know of a map before they visit its cells.
+
+A side's statistics are a tuple of (R,) tensors: ``scale``, the power of two that brings the largest magnitude to
+[1, 2), so that nothing overflows or vanishes when squared, and that is exact to multiply by; then, of the scaled map,
+``size`` (the largest magnitude, 1 for an empty map), smallest and largest value, how often each occurs, mean, and the
+sum of squares about the mean.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ["COUNT", "TINY", "rows_at_once", "rows_by_visits"]
+
+COUNT = 8  # of statistics
+TINY = tl.constexpr(2.0**-126)
+
+
+@triton.jit
+def _unit(low, high):
+    """The power of two that brings the larger magnitude to [1, 2), and what that is then; both 1 for an empty map."""
+    size = tl.maximum(tl.abs(low), tl.abs(high))
+    exponent = (size.to(tl.int32, bitcast=True) >> 23) & 255
+    inverse = tl.minimum(tl.maximum(254 - exponent, 1), 254)
+    empty = size < TINY
+    scale = tl.where(empty, 1.0, (inverse << 23).to(tl.float32, bitcast=True))
+    return scale, tl.where(empty, 1.0, size * scale)
+
+
+@triton.jit
+def rows_at_once(x, inside, count):
+    """The statistics of rows (R, C) that are on chip, zeros outside."""
+    low = tl.min(tl.where(inside, x, float("inf")), 1)
+    high = tl.max(tl.where(inside, x, float("-inf")), 1)
+    scale, size = _unit(low, high)
+    x = x * scale[:, None]
+    low = low * scale
+    high = high * scale
+    lows = tl.sum((inside & (x == low[:, None])).to(tl.float32), 1)
+    highs = tl.sum((inside & (x == high[:, None])).to(tl.float32), 1)
+    mean = tl.sum(x, 1) / count
+    centred = tl.where(inside, x - mean[:, None], 0.0)
+    return scale, size, low, high, lows, highs, mean, tl.sum(centred * centred, 1)
+
+
+@triton.jit
+def _visit(x_row, h_row, count, x_scale, x_origin, h_scale, h_origin, h_shift, LOGS: tl.constexpr, C: tl.constexpr):
+    """One visit of a row of both maps, each lane on its own until the end.
+
+    Returns:
+        Of the model's map as it is: smallest and largest value and how often each occurs; of the human map: smallest
+        and largest value; of the scaled maps about their origins, x and h: the sums of x, x², h, h² and x h; with
+        ``LOGS`` the sum of q log q, where q is the scaled human map plus ``h_shift``.
+    """
+    cells = tl.arange(0, C)[None, :]
+    zero = tl.zeros((1, C), tl.float32)
+    inf = zero + float("inf")
+    x_low, x_high, h_low, h_high = inf, -inf, inf, -inf
+    x_lows, x_highs, x_sum, h_sum, xx, hh, xh, logs = zero, zero, zero, zero, zero, zero, zero, zero
+    for start in range(0, count, C):
+        inside = start + cells < count
+        x = tl.load(x_row + start + cells, inside, 0.0, eviction_policy="evict_last").to(tl.float32)
+        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
+        lower = inside & (x < x_low)
+        higher = inside & (x > x_high)
+        x_lows = tl.where(lower, 1.0, x_lows + (inside & (x == x_low)).to(tl.float32))
+        x_highs = tl.where(higher, 1.0, x_highs + (inside & (x == x_high)).to(tl.float32))
+        x_low = tl.where(lower, x, x_low)
+        x_high = tl.where(higher, x, x_high)
+        h_low = tl.minimum(h_low, tl.where(inside, h, float("inf")))
+        h_high = tl.maximum(h_high, tl.where(inside, h, float("-inf")))
+        x = tl.where(inside, x * x_scale[:, None] - x_origin[:, None], 0.0)
+        if LOGS:
+            mass = tl.where(inside, h * h_scale[:, None] + h_shift[:, None], 0.0)
+            logs += mass * tl.log(tl.maximum(mass, TINY))
+        h = tl.where(inside, h * h_scale[:, None] - h_origin[:, None], 0.0)
+        x_sum += x
+        h_sum += h
+        xx += x * x
+        hh += h * h
+        xh += x * h
+    low = tl.min(x_low, 1)
+    high = tl.max(x_high, 1)
+    lows = tl.sum(tl.where(x_low == low[:, None], x_lows, 0.0), 1)
+    highs = tl.sum(tl.where(x_high == high[:, None], x_highs, 0.0), 1)
+    sums = (tl.sum(x_sum, 1), tl.sum(xx, 1), tl.sum(h_sum, 1), tl.sum(hh, 1), tl.sum(xh, 1), tl.sum(logs, 1))
+    return (low, high, lows, highs, tl.min(h_low, 1), tl.max(h_high, 1)) + sums
+
+
+@triton.jit
+def _doubtful(low, high, total, squares, count):
+    """Whether sums of an unscaled map about a guessed mean may have lost digits."""
+    size = tl.maximum(tl.abs(low), tl.abs(high))
+    far = (size > 1e18) | ((size < 1e-12) & (size > 0.0))
+    return far | (total * total > 0.9375 * squares * count)
+
+
+@triton.jit
+def _within(x, low, high):
+    """``x`` within bounds, whatever it was."""
+    return tl.minimum(tl.maximum(x, low), high)
+
+
+@triton.jit
+def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, C: tl.constexpr):
+    """The statistics of both sides of a row too long for the chip, and what both have in common.
+
+    One visit does for ordinary maps. A second one follows where a magnitude is extreme, where the mean of the first
+    cells was a poor guess of the whole mean, or where a human map under the logarithm has negative values.
+
+    Returns:
+        The model's statistics; the human map's (how often extremes occur is not counted); the sum of x h about the
+        means; the sum of q log q, where q is the human map times the number that follows, shifted to zero if it has
+        negative values; that number.
+    """
+    cells = tl.arange(0, C)[None, :]
+    first = cells < count
+    x_origin = tl.sum(tl.load(x_row + cells, first, 0.0).to(tl.float32), 1) / tl.minimum(count, C)
+    h_origin = tl.sum(tl.load(h_row + cells, first, 0.0).to(tl.float32), 1) / tl.minimum(count, C)
+    one = tl.full((1,), 1.0, tl.float32)
+    found = _visit(x_row, h_row, count, one, x_origin, one, h_origin, 0.0 * one, LOGS, C)
+    low, high, lows, highs, h_low, h_high, x_sum, xx, h_sum, hh, xh, logs = found
+    doubtful = _doubtful(low, high, x_sum, xx, count) | _doubtful(h_low, h_high, h_sum, hh, count)
+    if LOGS:
+        doubtful = doubtful | (h_low < 0.0)
+    scale, size = _unit(low, high)
+    h_scale, h_size = _unit(h_low, h_high)
+    used, h_used = one, one
+    if tl.max(doubtful.to(tl.int32), 0) > 0:
+        used, h_used = scale, h_scale
+        x_origin = _within((x_origin + x_sum / count) * scale, low * scale, high * scale)
+        h_origin = _within((h_origin + h_sum / count) * h_scale, h_low * h_scale, h_high * h_scale)
+        shift = tl.maximum(-h_low * h_scale, 0.0)
+        again = _visit(x_row, h_row, count, scale, x_origin, h_scale, h_origin, shift, LOGS, C)
+        _, _, _, _, _, _, x_sum, xx, h_sum, hh, xh, logs = again
+    to_unit = scale / used
+    h_to_unit = h_scale / h_used
+    mean = (x_origin + x_sum / count) * to_unit
+    h_mean = (h_origin + h_sum / count) * h_to_unit
+    squares = tl.maximum(xx - x_sum * x_sum / count, 0.0) * to_unit * to_unit
+    h_squares = tl.maximum(hh - h_sum * h_sum / count, 0.0) * h_to_unit * h_to_unit
+    common = (xh - x_sum * h_sum / count) * to_unit * h_to_unit
+    x_side = (scale, size, low * scale, high * scale, lows, highs, mean, squares)
+    h_side = (h_scale, h_size, h_low * h_scale, h_high * h_scale, one, one, h_mean, h_squares)
+    return x_side, h_side, common, logs, h_used
