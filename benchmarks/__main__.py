@@ -2,12 +2,11 @@
 
 Parity comes first; a suite whose parity fails is not timed, and the exit code says so. Tables are printed, and results
 written to ``<output>/<version>/<suite>--<device>.json``, row by row, so that what was measured is there whatever comes
-after. ``--gpu`` is what a machine with a GPU is for: its tests first, then all suites in seven minutes.
+after; ``python -m docs.benchmark_page`` makes the page of the documentation from them. ``--gpu`` is what a machine with
+a GPU is for: its tests first, then all suites in seven minutes.
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import time
@@ -18,9 +17,10 @@ import torch
 
 from benchmarks.conditions import ROOT, conditions, slug
 from benchmarks.parity import ParityError, require
-from benchmarks.schema import SCHEMA, Record, SuiteName, check_record
+from benchmarks.records import check_record, write_record
+from benchmarks.schema import SCHEMA, Record, SuiteName
 from benchmarks.settings import Budget, Settings
-from benchmarks.suites import SUITES, Suite
+from benchmarks.suites import SUITES
 from benchmarks.timing import Timer
 from benchmarks.traffic import measure_copy
 
@@ -35,14 +35,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few small rows of each suite")
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--output", type=Path, help="a folder: benchmarks/results, or runs/benchmarks if quick")
     parser.add_argument("--rounds", type=int, help="in which all variants of a row take turns: 9, quick 5")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--minutes", type=float, help="after which no row is started; what is left out is said")
     parser.add_argument("--no-peers", action="store_true", help="time no other packages")
     parser.add_argument("--commit", help="of what is measured, where there is no repository to ask")
     parser.add_argument("--gpu", action="store_true", help="--device cuda --minutes 7, after the tests marked gpu")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.output = options.output or ROOT / ("runs/benchmarks" if options.quick else "benchmarks/results")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         now = time.monotonic()
         budget = Budget(deadline=now + (end - now) * SUITES[name].share / rest)
         try:
-            run(name, SUITES[name], settings, budget, timer, options.output, options.commit)
+            run(name, settings, budget, timer, options.output, options.commit)
         except ParityError as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed = True
@@ -81,19 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(
-    name: SuiteName,
-    suite: Suite,
-    settings: Settings,
-    budget: Budget,
-    timer: Timer,
-    output: Path,
-    commit: str | None = None,
+    name: SuiteName, settings: Settings, budget: Budget, timer: Timer, output: Path, commit: str | None = None
 ) -> Path:
-    """Parity, rows, table and file of one suite.
+    """Parity, rows, table and file of one suite; no file where a row differs from its definition.
 
     Raises:
         ParityError: What would be timed differs from its definition.
     """
+    suite = SUITES[name]
     torch.manual_seed(0)
     started = time.monotonic()
     where = conditions(settings.device)
@@ -112,12 +109,16 @@ def run(
         "left_out": budget.left_out,
     }
     path = output / record["version"] / f"{name}--{slug(record['device'])}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for row in suite.measure(settings, budget, timer, record["copy"]):
-        record["rows"].append(row)
-        path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    try:
+        for row in suite.measure(settings, budget, timer, record["copy"]):
+            record["rows"].append(row)
+            write_record(record, path)
+            _say(f"{name}: {len(record['rows'])} rows in {time.monotonic() - started:.0f} s")
+    except ParityError:
+        path.unlink(missing_ok=True)
+        raise
     check_record(record)
-    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_record(record, path)
     print(f"\n{name} on {record['device']}, torch {record['torch']}, {time.monotonic() - started:.0f} s: {path}\n")
     print(suite.table(record["rows"]))
     for one in budget.left_out:
@@ -127,8 +128,11 @@ def run(
 
 
 def _tests_pass() -> bool:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
-    return subprocess.run(command, cwd=ROOT, check=False, env={**os.environ}).returncode == 0
+    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text()]
+    if not files:
+        print("No test is marked gpu.", file=sys.stderr)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, files)]
+    return bool(files) and subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
 def _say(text: str) -> None:

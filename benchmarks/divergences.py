@@ -20,7 +20,7 @@ __all__ = ["measure", "parity", "table"]
 
 PAIRS = [
     ("eager", "plain"),
-    ("compile", "eager"),
+    ("eager", "compile"),
     ("triton", "plain"),
     ("triton", "eager"),
     ("triton", "compile"),
@@ -59,7 +59,7 @@ def measure_case(case: Case, settings: Settings, budget: Budget, timer: Timer, c
         ParityError: A variant differs from float64.
     """
     torch.compiler.reset()
-    maps = draw(case.batch, case.size, DTYPES[case.dtype], settings.device)
+    maps = draw(case.batch, case.size, DTYPES[case.dtype], settings.device, human_size=case.human_size)
     formulas = {name: make(case.name, name) for name in case.variants}
     found = dict(_errors(case, formulas, maps, budget))
     for direction in case.directions:
@@ -86,6 +86,7 @@ def measure_case(case: Case, settings: Settings, budget: Budget, timer: Timer, c
             "divergence": case.name,
             "batch": case.batch,
             "size": case.size,
+            "human_size": case.human_size or case.size,
             "dtype": case.dtype,
             "direction": direction,
             "least_bytes": least,

@@ -24,9 +24,11 @@ class Case(NamedTuple):
     dtype: str = "float32"
     directions: tuple[Direction, ...] = BOTH
     variants: tuple[str, ...] = ("plain", "eager")
+    human_size: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} {self.batch} x {self.size} x {self.size} {self.dtype}"
+        other = f" against {self.human_size} x {self.human_size}" if self.human_size else ""
+        return f"{self.name} {self.batch} x {self.size} x {self.size}{other} {self.dtype}"
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -73,12 +75,15 @@ def _cuda() -> Iterator[Case]:
     yield from (Case(name, 256, 7, variants=all_variants) for name in rest)
     yield from (Case(SUM, batch, size, variants=all_variants) for batch, size in ((1024, 224), (256, 7)))
     quick = ("eager", "triton")
+    for name in FIRST:
+        yield Case(f"{name}, enlarge", 1024, 14, variants=("eager", "compile", "triton"), human_size=224)
     for batch in (1, 16, 4096):
         yield from (Case(name, batch, 7, variants=quick) for name in FIRST)
-    for batch, size in ((4096, 14), (4096, 28), (4096, 56), (4096, 112), (256, 512), (64, 1024), (1, 224), (16, 224)):
+    for batch, size in ((4096, 14), (4096, 28), (4096, 56), (4096, 112), (256, 512), (64, 1024)):
         yield from (Case(name, batch, size, variants=quick) for name in FIRST)
+    yield from (Case("mse", batch, 224, variants=quick) for batch in (1, 4, 16, 32, 64, 128, 256))
     for dtype in ("bfloat16", "float16"):
         yield from (Case(name, 1024, 224, dtype, ALL, ("eager", "compile", "triton")) for name in FIRST)
     for dtype in ("bfloat16", "float16"):
         yield from (Case(name, 1024, 224, dtype, variants=quick) for name in rest)
-    yield from (Case(name, 1, size, variants=quick) for name in rest for size in (7, 1024))
+    yield from (Case(name, 1, size, variants=quick) for name in ("kl", "correlation", *rest) for size in (7, 224, 1024))

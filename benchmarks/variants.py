@@ -36,25 +36,30 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def draw(batch: int, size: int, dtype: torch.dtype, device: str, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps of a model, (B, H, W), human maps whose upper half is empty, and weights of the rows, (B,)."""
+def draw(
+    batch: int, size: int, dtype: torch.dtype, device: str, seed: int = 0, human_size: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Square maps of a model, (B, H, W), human maps whose upper half is empty, and weights of the rows, (B,)."""
     generator = torch.Generator().manual_seed(seed)
-    shape = batch, size, size
-    model, human = torch.randn(shape, generator=generator), torch.rand(shape, generator=generator)
-    human[:, : size // 2] = 0.0
+    side = human_size or size
+    model = torch.randn((batch, size, size), generator=generator)
+    human = torch.rand((batch, side, side), generator=generator)
+    human[:, : side // 2] = 0.0
     weights = torch.rand(batch, generator=generator) + 0.5
     return model.to(device, dtype).requires_grad_(), human.to(device, dtype), weights.to(device)
 
 
 def make(name: str, variant: str) -> Formula:
-    """A divergence, or the sum of three, in one of the variants."""
+    """A divergence, or the sum of three, in one of the variants; ``"mse, enlarge"`` has ``sizing="enlarge"``."""
     if variant == "plain":
         return _apart if name == SUM else _flattened(SHORTEST[name])
     backend: Backend = "triton" if variant.startswith("triton") else "eager"
     if name == SUM:
         divergence = 0.5 * MSE(backend=backend) + 0.3 * MAE(backend=backend) + 0.2 * KL(backend=backend)
     else:
-        divergence = sl.create_divergence(name, **({"backend": backend} if name in fusable() else {}))
+        name, _, sizing = name.partition(", ")
+        options = {"backend": backend} if name in fusable() else {}
+        divergence = sl.create_divergence(name, **options, **({"sizing": sizing} if sizing else {}))
     if variant in ("compile", "triton in compile"):
         return torch.compile(divergence, fullgraph=True, dynamic=False)
     return divergence
