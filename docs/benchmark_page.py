@@ -11,6 +11,7 @@ from docs import benchmark_tables
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER.parent / "benchmarks" / "results"
 IMAGES = "images/benchmarks"
+START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 TITLES = {"divergences": "Divergences", "step": "Training steps", "scaling": "How costs grow"}
 BODIES = {
     "divergences": benchmark_tables.divergences,
@@ -91,12 +92,24 @@ def left_out(record: Any) -> list[str]:
     return ["Left out:", "\n".join(lines)] if lines else []
 
 
+def fill(readme: str, records: Sequence[Any]) -> str:
+    """The text with the steps of the first network on a CPU between its two marks, where they were measured."""
+    found = [one for one in records if (one["suite"], one["device_type"]) == ("step", "cpu")]
+    if not found:
+        return readme
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{benchmark_tables.steps(found[0])[1]}\n{END}{after}"
+
+
 def main() -> None:
-    """Write the page and its plots."""
+    """Write the page, its plots, and the table in the README."""
     from docs.benchmark_plots import draw
 
     records = load()
     (FOLDER / "benchmarks.md").write_text(page(records))
+    readme = FOLDER.parent / "README.md"
+    readme.write_text(fill(readme.read_text(), records))
     for record in records:
         path = FOLDER / picture(record)
         path.parent.mkdir(parents=True, exist_ok=True)
