@@ -8,14 +8,15 @@ from torch.nn import functional as F
 
 __all__ = ["Sizing", "bring_to_size", "check_sizing", "to_size"]
 
-Sizing = Literal["area", "max", "antialias", "nearest", "enlarge", "same"]
+Sizing = Literal["area", "max", "antialias", "nearest", "enlarge", "enlarge_aligned", "same"]
 """How a human map and a model's map come to one size.
 
 ``"area"`` averages the human map over each cell of the model's map, which keeps its mass; ``"max"`` takes the largest
 value in each cell, which keeps peaks; ``"antialias"`` is the triangle filter of Pillow's bilinear resize, ``"nearest"``
 picks one pixel per cell and keeps values such as -1, 0, 1. ``"enlarge"`` enlarges the model's map linearly to the human
-map instead. ``"same"`` refuses maps of different size. Where a human map is smaller than the model's it is enlarged,
-linearly or, for ``"nearest"``, by repetition.
+map instead, ``"enlarge_aligned"`` with the centres of the corner pixels aligned (``align_corners=True``), as some
+published code does. ``"same"`` refuses maps of different size. Where a human map is smaller than the model's it is
+enlarged, linearly or, for ``"nearest"``, by repetition.
 """
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -61,7 +62,7 @@ def to_size(maps: Tensor, size: tuple[int, ...], how: Sizing) -> Tensor:
     if shrunk != tuple(maps.shape[2:]):
         maps = _largest(maps, shrunk) if how == "max" else F.interpolate(maps, size=shrunk, mode="area")
     if shrunk != size:
-        maps = F.interpolate(maps, size=size, mode=_LINEAR[rank], align_corners=False)
+        maps = F.interpolate(maps, size=size, mode=_LINEAR[rank], align_corners=how == "enlarge_aligned")
     return maps.squeeze(1)
 
 
@@ -96,8 +97,8 @@ def bring_to_size(
             f"The model's map has size {small} and the human map {large}, but sizing='same' expects one size; resize "
             "one of them, or choose another sizing."
         )
-    size = tuple(map(max, small, large)) if sizing == "enlarge" else small
-    model = to_size(model, size, "area")
+    size = tuple(map(max, small, large)) if sizing in ("enlarge", "enlarge_aligned") else small
+    model = to_size(model, size, sizing)
     if known is None:
         return model, to_size(human, size, sizing), None
     if sizing == "max":

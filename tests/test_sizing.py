@@ -42,11 +42,13 @@ def shrink(maps, size, reduce):
     return out
 
 
-def enlarge(maps, size):
-    """Linear along one axis after the other, pixel centres aligned, constant beyond the outermost."""
+def enlarge(maps, size, how="enlarge"):
+    """Linear along one axis after the other; constant beyond the outermost centres, which may be aligned."""
     for axis, new in enumerate(size):
         old = maps.shape[axis]
         places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        if how == "enlarge_aligned":
+            places = np.linspace(0, old - 1, new)
         maps = np.apply_along_axis(lambda line, p=places, n=old: np.interp(p, np.arange(n), line), axis, maps)
     return maps
 
@@ -96,7 +98,7 @@ def test_antialias_along_one_axis_is_that_of_an_image_of_one_row(large, small):
 
 
 @sizes
-@pytest.mark.parametrize("how", ["area", "max", "nearest", "antialias", "enlarge"])
+@pytest.mark.parametrize("how", ["area", "max", "nearest", "antialias", "enlarge", "enlarge_aligned"])
 def test_a_constant_stays_what_it_is(large, small, how):
     if how == "antialias" and len(small) == 3:
         with pytest.raises(ValueError, match="antialias"):
@@ -127,17 +129,18 @@ def test_nearest_keeps_the_three_values_of_signed_maps():
 
 
 @sizes
-def test_enlarge_brings_the_models_map_to_the_human_one_with_its_gradient(large, small):
+@pytest.mark.parametrize("how", ["enlarge", "enlarge_aligned"])
+def test_enlarge_brings_the_models_map_to_the_human_one_with_its_gradient(large, small, how):
     model, human = draw(small).requires_grad_(), draw(large, 1)
     size = tuple(map(max, large, small))
-    one, other, _ = bring_to_size(model, human, None, "enlarge")
+    one, other, _ = bring_to_size(model, human, None, how)
     for found, maps in ((one, model), (other, human)):
         for result, start in zip(found, maps, strict=True):
-            np.testing.assert_allclose(result.detach().numpy(), enlarge(start.detach().numpy(), size), atol=1e-12)
+            np.testing.assert_allclose(result.detach().numpy(), enlarge(start.detach().numpy(), size, how), atol=1e-12)
     probe = draw(size, 2)
     (gradient,) = torch.autograd.grad((one * probe).sum(), model)
     direction = draw(small, 3)
-    moved = bring_to_size(direction, human, None, "enlarge")[0]  # it is linear
+    moved = bring_to_size(direction, human, None, how)[0]  # it is linear
     torch.testing.assert_close((gradient * direction).sum(), (moved * probe).sum())
 
 
@@ -184,7 +187,7 @@ def test_cells_are_the_mean_or_the_largest_of_their_known_pixels(large, small):
 
 def test_maps_of_one_size_are_left_alone():
     model, human, known = draw((4, 3)), draw((4, 3), 1), draw((4, 3), 2)
-    for how in ("area", "max", "antialias", "nearest", "enlarge", "same"):
+    for how in ("area", "max", "antialias", "nearest", "enlarge", "enlarge_aligned", "same"):
         for given, found in zip((model, human, known), bring_to_size(model, human, known, how), strict=True):
             assert found is given
     assert bring_to_size(model, human, None, "same")[2] is None
@@ -205,7 +208,7 @@ def test_maps_of_one_size_are_left_alone():
         (lambda: to_size(draw((4, 4)), (2,), "area"), r"got \(2, 4, 4\) for the size \(2,\)"),
         (
             lambda: MSE(sizing="bilinear"),
-            "sizing must be one of area, max, antialias, nearest, enlarge, same, got 'bil",
+            "sizing must be one of area, max, antialias, nearest, enlarge, enlarge_aligned, same",
         ),
     ],
 )

@@ -77,15 +77,16 @@ def _by_kernels(
 
 def _by_kernel(parts: Sequence["Divergence"], weights: Tensor, model: Tensor, human: Tensor) -> tuple[Tensor, Tensor]:
     from saliency_losses.kernels.autograd import evaluate_fused
-    from saliency_losses.kernels.plan import plan_of
+    from saliency_losses.kernels.plan import Plan, enlarged_sizes, plan_of
 
-    if model.shape != human.shape:
+    sizes = enlarged_sizes(model, human, parts[0].sizing)
+    if model.shape != human.shape and not sizes:
         model, human, _ = bring_to_size(model.to(weights.dtype), human.to(weights.dtype), None, parts[0].sizing)
 
     def definition(flat: Tensor) -> Tensor:
         return _weigh(parts, weights, flat.view(model.shape), human, None)[0]
 
-    plan = tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None)
+    plan = Plan(tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None), sizes)
     refuses = any(part.backend == "triton" for part in parts)
     return evaluate_fused(plan, model.flatten(1), human.flatten(1), weights, None if refuses else definition)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.kernels import launch
-from saliency_losses.kernels.plan import Part
+from saliency_losses.kernels.plan import Part, Plan
 
 __all__ = ["evaluate_fused"]
 
@@ -21,21 +21,21 @@ Definition = Callable[[Tensor], Tensor]
 
 
 def evaluate_fused(
-    plan: tuple[Part, ...], model: Tensor, human: Tensor, weights: Tensor, definition: Definition | None
+    plan: Plan, model: Tensor, human: Tensor, weights: Tensor, definition: Definition | None
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of the parts for each row, (B,), and their values off the graph, (P, B).
 
     Args:
-        plan: The parts.
-        model: (B, N).
-        human: (B, N).
+        plan: What is evaluated.
+        model: (B, n).
+        human: (B, N), N = n unless the plan says that the model's maps are enlarged.
         weights: (P, B).
-        definition: The weighted sum as a function of the model's maps (B, N), for who differentiates twice; ``None``
+        definition: The weighted sum as a function of the model's maps (B, n), for who differentiates twice; ``None``
             refuses it.
     """
     model, human, weights = _dense(model), _dense(human), weights.contiguous()
     if torch.compiler.is_compiling():
-        total, values, _ = _forward(model, human, weights, str([list(part) for part in plan]))
+        total, values, _ = _forward(model, human, weights, str((*plan.sizes, [list(part) for part in plan.parts])))
         return total, values
     total, values = _Fused.apply(model, human, weights, plan, definition)
     return total, values
@@ -48,7 +48,7 @@ def _dense(maps: Tensor) -> Tensor:
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, model: Tensor, human: Tensor, weights: Tensor, plan: tuple[Part, ...], definition: Definition | None
+        ctx: Any, model: Tensor, human: Tensor, weights: Tensor, plan: Plan, definition: Definition | None
     ) -> tuple[Tensor, Tensor]:
         total, values, kept = launch.forward(model, human, weights, plan)
         ctx.save_for_backward(model, human, weights, kept)
@@ -61,7 +61,7 @@ class _Fused(torch.autograd.Function):
         model, human, weights, kept = ctx.saved_tensors
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             if ctx.definition is None:
-                raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan)))
+                raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan.parts)))
             with torch.enable_grad():
                 total = ctx.definition(model)
             twice = torch.is_grad_enabled()
@@ -99,7 +99,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _differentiate(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():
-        raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in _read(ctx.plan))))
+        raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in _read(ctx.plan).parts)))
     model, human, weights, kept = ctx.saved_tensors
     return _backward(model, human, weights, kept, upstream, ctx.plan), None, None, None
 
@@ -107,5 +107,6 @@ def _differentiate(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | Non
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-def _read(plan: str) -> tuple[Part, ...]:
-    return tuple(Part(*fields) for fields in ast.literal_eval(plan))
+def _read(plan: str) -> Plan:
+    *sizes, parts = ast.literal_eval(plan)
+    return Plan(tuple(Part(*fields) for fields in parts), tuple(sizes))

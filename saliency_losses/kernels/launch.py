@@ -1,62 +1,68 @@
 """Launching the kernels: shapes of programs, and the memory that they write."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from saliency_losses.kernels.plan import Part
-from saliency_losses.kernels.rows import OF_PART, OF_ROW, long_rows_backward, long_rows_forward, short_rows
+from saliency_losses.kernels.plan import Part, Plan
+from saliency_losses.kernels.rows import (
+    OF_PART,
+    OF_ROW,
+    enlarged_rows_backward,
+    long_rows_backward,
+    long_rows_forward,
+    short_rows,
+)
 from saliency_losses.kernels.support import LONGEST_SHORT_ROW
 
-__all__ = ["backward", "empty_forward", "forward"]
+__all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launch"]
 
 _SHORT_PROGRAM = 512  # cells of several short rows that one program takes
 _LONG_VISIT = 8192  # cells of a long row that one program takes in backward
-_FUSION = {"enable_fp_fusion": True}
 
 
-def forward(model: Tensor, human: Tensor, weights: Tensor, plan: tuple[Part, ...]) -> tuple[Tensor, Tensor, Tensor]:
+class Launch(NamedTuple):
+    """A kernel and all that it is launched with.
+
+    Attributes:
+        kernel: Compiled for the types of the arguments and for the options.
+        grid: Programs.
+        arguments: By position.
+        options: The kernel's constants, its warps, and what Triton is told.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Tensor | int, ...]
+    options: dict[str, Any]
+
+
+def forward(model: Tensor, human: Tensor, weights: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum for each row, (B,), the value of each part, (P, B), and what a backward pass of long rows needs.
 
     Args:
-        model: (B, N), cells side by side.
-        human: (B, N), cells side by side.
+        model: (B, n), cells side by side.
+        human: (B, N), cells side by side; N = n unless the plan says that the model's maps are enlarged.
         weights: (P, B), float32, dense.
-        plan: The parts.
+        plan: What is evaluated.
     """
-    batch, count = model.shape
-    total, values, kept = empty_forward(model, weights, plan)
-    parts = tuple(map(tuple, plan))
-    strides = model.stride(0), human.stride(0)
-    with _device_of(model):
-        if count <= LONGEST_SHORT_ROW:
-            rows, cells, warps = _short(count)
-            short_rows[(triton.cdiv(batch, rows),)](
-                model, human, weights, total, values, total, total, batch, count, *strides, 0,
-                PARTS=parts, GRADIENT=False, R=rows, C=cells, num_warps=warps, **_FUSION,
-            )  # fmt: skip
-        else:
-            logs = any(part.kind == "kl" and part.moments for part in plan)
-            long_rows_forward[(batch,)](
-                model, human, weights, total, values, kept, batch, count, *strides,
-                PARTS=parts, LOGS=logs, C=2048, num_warps=16, **_FUSION,
-            )  # fmt: skip
-    return total, values, kept
+    written = empty_forward(model, weights, plan)
+    _run(forward_launch(model, human, weights, *written, plan), model)
+    return written
 
 
-def empty_forward(model: Tensor, weights: Tensor, plan: tuple[Part, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def empty_forward(model: Tensor, weights: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`forward` fills; nothing is kept of short rows."""
-    batch, count = model.shape
-    kept = 0 if count <= LONGEST_SHORT_ROW else OF_ROW.value + len(plan) * OF_PART.value
+    batch = len(model)
+    kept = 0 if _is_short(model, plan) else OF_ROW.value + len(plan.parts) * OF_PART.value
     return weights.new_empty(batch), torch.empty_like(weights), weights.new_empty(kept, batch)
 
 
-def backward(
-    model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: tuple[Part, ...]
-) -> Tensor:
-    """The gradient of the model's maps, (B, N), in their dtype.
+def backward(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: Plan) -> Tensor:
+    """The gradient of the model's maps, (B, n), in their dtype.
 
     Args:
         model: See :func:`forward`.
@@ -64,34 +70,89 @@ def backward(
         weights: See :func:`forward`.
         kept: What forward left.
         upstream: The gradient of the weighted sum, (B,).
-        plan: The parts.
+        plan: What is evaluated.
     """
-    batch, count = model.shape
-    gradient = torch.empty((batch, count), dtype=model.dtype, device=model.device)
-    parts = tuple(map(tuple, plan))
-    strides = model.stride(0), human.stride(0), upstream.stride(0)
-    with _device_of(model):
-        if count <= LONGEST_SHORT_ROW:
-            rows, cells, warps = _short(count)
-            short_rows[(triton.cdiv(batch, rows),)](
-                model, human, weights, weights, weights, upstream, gradient, batch, count, *strides,
-                PARTS=parts, GRADIENT=True, R=rows, C=cells, num_warps=warps, **_FUSION,
-            )  # fmt: skip
-        else:
-            long_rows_backward[(batch, triton.cdiv(count, _LONG_VISIT))](
-                model, human, weights, kept, upstream, gradient, batch, count, *strides,
-                PARTS=parts, VISIT=_LONG_VISIT, C=1024, num_warps=8, **_FUSION,
-            )  # fmt: skip
+    gradient = torch.empty(model.shape, dtype=model.dtype, device=model.device)
+    _run(backward_launch(model, human, weights, kept, upstream, gradient, plan), model)
     return gradient
 
 
-def _device_of(maps: Tensor) -> AbstractContextManager[object]:
-    """Kernels are launched on the current device, which need not be that of the maps."""
-    return torch.cuda.device(maps.device) if maps.is_cuda else nullcontext()
+def forward_launch(
+    model: Tensor,
+    human: Tensor,
+    weights: Tensor,
+    total: Tensor,
+    values: Tensor,
+    kept: Tensor,
+    plan: Plan,
+) -> Launch:
+    """What :func:`forward` launches to fill ``total``, ``values`` and ``kept``."""
+    batch, count = human.shape
+    if _is_short(model, plan):
+        return _short_launch((model, human, weights, total, values, total, total), 0, plan, gradient=False)
+    arguments = model, human, weights, total, values, kept, batch, count, model.stride(0), human.stride(0)
+    logs = any(part.kind == "kl" and part.moments for part in plan.parts)
+    warps = 16 if len(plan.parts) == 1 and _visits_again(plan.parts[0]) else 8
+    options = _options(plan, warps, LOGS=logs, SIZES=plan.sizes, C=128 * warps)
+    return Launch(long_rows_forward, (batch,), arguments, options)
 
 
-def _short(count: int) -> tuple[int, int, int]:
-    """Rows and cells of a program, and its warps."""
+def backward_launch(
+    model: Tensor,
+    human: Tensor,
+    weights: Tensor,
+    kept: Tensor,
+    upstream: Tensor,
+    gradient: Tensor,
+    plan: Plan,
+) -> Launch:
+    """What :func:`backward` launches to fill ``gradient``."""
+    batch, count = human.shape
+    if _is_short(model, plan):
+        short = model, human, weights, weights, weights, upstream, gradient
+        return _short_launch(short, upstream.stride(0), plan, gradient=True)
+    strides = model.stride(0), human.stride(0), upstream.stride(0)
+    maps = model, human, weights, kept, upstream, gradient
+    if plan.sizes:
+        height, _, _, breadth, _ = plan.sizes
+        cells = triton.next_power_of_2(breadth)
+        options = _options(plan, 8, SIZES=plan.sizes, LINES=max(1, 1024 // cells), C=cells)
+        return Launch(enlarged_rows_backward, (batch, height), (*maps, batch, *strides), options)
+    arguments = *maps, batch, count, *strides
+    grid = batch, triton.cdiv(count, _LONG_VISIT)
+    return Launch(long_rows_backward, grid, arguments, _options(plan, 8, VISIT=_LONG_VISIT, C=1024))
+
+
+def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: Plan, *, gradient: bool) -> Launch:
+    model, human, *_ = maps
+    batch, count = model.shape
     cells = max(16, triton.next_power_of_2(count))
     rows = max(1, _SHORT_PROGRAM // cells)
-    return rows, cells, max(4, min(16, rows * cells // 256))
+    warps = max(4, min(16, rows * cells // 256))
+    integers = batch, count, model.stride(0), human.stride(0), upstream_stride
+    options = _options(plan, warps, GRADIENT=gradient, R=rows, C=cells)
+    return Launch(short_rows, (triton.cdiv(batch, rows),), (*maps, *integers), options)
+
+
+def _visits_again(part: Part) -> bool:
+    """Whether a long row is read twice: one row to a multiprocessor then, so that all in flight stay in the cache.
+
+    Else two, one of which loads while the other adds up.
+    """
+    return not part.moments or "softmax" in part.norm
+
+
+def _is_short(model: Tensor, plan: Plan) -> bool:
+    return not plan.sizes and model.shape[1] <= LONGEST_SHORT_ROW
+
+
+def _options(plan: Plan, warps: int, **constants: Any) -> dict[str, Any]:
+    """Cells that are interpolated must round alike in forward and backward, which fused operations need not."""
+    parts = tuple(map(tuple, plan.parts))
+    return {"PARTS": parts, **constants, "num_warps": warps, "enable_fp_fusion": not plan.sizes}
+
+
+def _run(launch: Launch, maps: Tensor) -> None:
+    """Launch on the device of the maps, which need not be the current one."""
+    with torch.cuda.device(maps.device) if maps.is_cuda else nullcontext():
+        launch.kernel[launch.grid](*launch.arguments, **launch.options)

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from saliency_losses.kernels.plan import Part
+from saliency_losses.kernels.resize import load_cells, stages
 from saliency_losses.kernels.statistics import TINY
 
 __all__ = [
@@ -101,7 +102,16 @@ def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.const
 
 
 @triton.jit
-def state_by_visit(row, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr, C: tl.constexpr):
+def state_by_visit(
+    row,
+    statistics,
+    count,
+    PARTS: tl.constexpr,
+    P: tl.constexpr,
+    SIDE: tl.constexpr,
+    SIZES: tl.constexpr,
+    C: tl.constexpr,
+):
     """A normaliser's state for a row too long for the chip, which a softmax visits once more."""
     origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
     log_total, mean = 0.0 * origin, 0.0 * origin
@@ -111,9 +121,9 @@ def state_by_visit(row, statistics, count, PARTS: tl.constexpr, P: tl.constexpr,
         cells = tl.arange(0, C)[None, :]
         total = tl.zeros((1, C), tl.float32)
         weighted = tl.zeros((1, C), tl.float32)
-        for start in range(0, count, C):
+        for start in tl.range(0, count, C, num_stages=stages(SIZES)):
             inside = start + cells < count
-            x = tl.load(row + start + cells, inside, 0.0).to(tl.float32)
+            x = load_cells(row, start + cells, inside, SIZES)
             z = standard(x, statistics, (origin, span, offset))
             share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
             total += share

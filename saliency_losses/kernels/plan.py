@@ -2,13 +2,17 @@
 
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from saliency_losses.divergences.base import DIVERGENCES, Divergence
 from saliency_losses.divergences.normalizer import NORMALIZERS, Normalizer
+from saliency_losses.sizing import Sizing
 
-__all__ = ["KINDS", "Part", "plan_of"]
+__all__ = ["KINDS", "NORMS", "Part", "Plan", "enlarged_sizes", "plan_of"]
 
 KINDS = ("correlation", "cosine", "dice", "energy", "js", "kl", "mae", "mse", "right_reasons", "soft_iou")
 NORMS = ("none", "minmax", "max_abs", "l2", "zscore", "zscore_relu", "sum", "softmax")
+_BROADEST = 2048  # columns that are on chip at once
 _AFFINE = ("none", "unit", "minmax", "max_abs", "l2", "zscore", "sum")
 
 
@@ -45,6 +49,18 @@ class Part(NamedTuple):
     human_temperature: float
     human_log_floor: float
     human_held: bool
+
+
+class Plan(NamedTuple):
+    """What one kernel evaluates.
+
+    Attributes:
+        parts: The divergences.
+        sizes: ``(height, width, HEIGHT, WIDTH, aligned)`` where the kernel enlarges the model's maps to the human's.
+    """
+
+    parts: tuple[Part, ...]
+    sizes: tuple[int, ...] = ()
 
 
 def plan_of(divergence: Divergence) -> tuple[Part | None, list[str]]:
@@ -110,3 +126,23 @@ def _has_moments(kind: str, sides: list[_Side]) -> bool:
     if kind == "kl":
         return sides[0][0] in ("softmax", "softmax_raw") and sides[1][0] == "sum" and sides[1][3] == 0.0
     return kind in ("mse", "correlation", "cosine") and all(side[0] in _AFFINE for side in sides)
+
+
+def enlarged_sizes(model: Tensor, human: Tensor, sizing: Sizing) -> tuple[int, ...]:
+    r"""The sizes of a plan whose kernel enlarges the model's maps; none where they are brought to size before.
+
+    Args:
+        model: (B, \*s).
+        human: (B, \*S).
+        sizing: How they come to one size.
+
+    Example:
+        >>> import torch
+        >>> enlarged_sizes(torch.ones(1, 7, 7), torch.ones(1, 224, 224), "enlarge")
+        (7, 7, 224, 224, 0)
+    """
+    small, large = tuple(model.shape[1:]), tuple(human.shape[1:])
+    fits = len(small) == 2 and small != large and all(a <= b for a, b in zip(small, large, strict=True))
+    if sizing not in ("enlarge", "enlarge_aligned") or not fits or large[1] > _BROADEST:
+        return ()
+    return (*small, *large, int(sizing == "enlarge_aligned"))

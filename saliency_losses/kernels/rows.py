@@ -10,9 +10,10 @@ import triton.language as tl
 
 from saliency_losses.kernels.comparisons import MOMENTS, finish, slope_of_cells, sums_from_moments, sums_of_cells
 from saliency_losses.kernels.normalizers import HUMAN, MODEL, field, raw_gradient, state_at_once, state_by_visit
+from saliency_losses.kernels.resize import lines_of, load_cells, load_lines, share_of, size, stages
 from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
 
-__all__ = ["long_rows_backward", "long_rows_forward", "short_rows"]
+__all__ = ["enlarged_rows_backward", "long_rows_backward", "long_rows_forward", "short_rows"]
 
 OF_ROW = tl.constexpr(16)  # numbers left for backward: both sides' statistics
 OF_PART = tl.constexpr(14)  # and per divergence: both normalisers' state, factors and sums of the slope
@@ -82,14 +83,15 @@ def _sums_by_visit(
     h_state,
     PARTS: tl.constexpr,
     P: tl.constexpr,
+    SIZES: tl.constexpr,
     C: tl.constexpr,
 ):
     cells = tl.arange(0, C)[None, :]
     zero = tl.zeros((1, C), tl.float32)
     one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
-    for start in range(0, count, C):
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
         inside = start + cells < count
-        x = tl.load(x_row + start + cells, inside, 0.0).to(tl.float32)
+        x = load_cells(x_row, start + cells, inside, SIZES)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
         terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, P)
         one += terms[0]
@@ -131,6 +133,7 @@ def long_rows_forward(
     h_stride,
     PARTS: tl.constexpr,
     LOGS: tl.constexpr,
+    SIZES: tl.constexpr,
     C: tl.constexpr,
 ):
     """Forward of rows of any length, one to a program."""
@@ -138,12 +141,12 @@ def long_rows_forward(
     x_row = x_ptr + row * x_stride
     h_row = h_ptr + row * h_stride
     stride = batch.to(tl.int64)
-    x_statistics, h_statistics, common, logs, used = rows_by_visits(x_row, h_row, count, LOGS, C)
+    x_statistics, h_statistics, common, logs, used = rows_by_visits(x_row, h_row, count, LOGS, SIZES, C)
     _store_all(x_statistics + h_statistics, kept_ptr + row, stride)
     total = tl.zeros((1,), tl.float32)
     for part in tl.static_range(len(PARTS)):
-        x_state = state_by_visit(x_row, x_statistics, count, PARTS, part, MODEL, C)
-        h_state = state_by_visit(h_row, h_statistics, count, PARTS, part, HUMAN, C)
+        x_state = state_by_visit(x_row, x_statistics, count, PARTS, part, MODEL, SIZES, C)
+        h_state = state_by_visit(h_row, h_statistics, count, PARTS, part, HUMAN, (), C)
         if field(PARTS, part, MOMENTS):
             sums, lost = sums_from_moments(
                 x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part
@@ -151,10 +154,12 @@ def long_rows_forward(
             if field(PARTS, part, 0) == "mse":
                 if tl.max(lost.to(tl.int32), 0) > 0:
                     sums = _sums_by_visit(
-                        x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, C
+                        x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, SIZES, C
                     )
         else:
-            sums = _sums_by_visit(x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, C)
+            sums = _sums_by_visit(
+                x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, SIZES, C
+            )
         value, a, b, slopes, slopes_z = finish(sums, x_statistics, x_state, count, PARTS, part)
         _store_all(
             x_state + h_state + (a, b, slopes, slopes_z), kept_ptr + (OF_ROW + part * OF_PART) * stride + row, stride
@@ -163,6 +168,21 @@ def long_rows_forward(
         tl.store(values_ptr + part * stride + row + tl.arange(0, 1), value)
         total += tl.where(weight != 0.0, weight * value, 0.0)
     tl.store(total_ptr + row + tl.arange(0, 1), total)
+
+
+@triton.jit
+def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
+    """The gradient of the weighted sum by the cells (R, C) of one row."""
+    x_statistics, h_statistics = kept[:8], kept[8:OF_ROW]
+    gradient = tl.zeros(x.shape, tl.float32)
+    for part in tl.static_range(len(PARTS)):
+        own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]
+        x_state, h_state = own[:5], own[5:10]
+        z, slope = slope_of_cells(x, h, own[10], own[11], x_statistics, h_statistics, x_state, h_state, PARTS, part)
+        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[12], own[13], count, PARTS, part)
+        weight = weights[part][:, None]
+        gradient += tl.where(weight != 0.0, weight * slope, 0.0)
+    return gradient
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -188,22 +208,61 @@ def long_rows_backward(
     h_row = h_ptr + row * h_stride
     stride = batch.to(tl.int64)
     cells = tl.arange(0, C)[None, :]
+    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = _load_all(weights_ptr + row, stride, len(PARTS))
     upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
-    statistics = _load_all(kept_ptr + row, stride, OF_ROW)
-    x_statistics, h_statistics = statistics[:8], statistics[8:]
     begin = tl.program_id(1) * VISIT
-    for start in range(begin, tl.minimum(begin + VISIT, count), C):
+    for start in tl.range(begin, tl.minimum(begin + VISIT, count), C, num_stages=3):
         inside = start + cells < count
         x = tl.load(x_row + start + cells, inside, 0.0).to(tl.float32)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
-        gradient = tl.zeros((1, C), tl.float32)
-        for part in tl.static_range(len(PARTS)):
-            kept = _load_all(kept_ptr + (OF_ROW + part * OF_PART) * stride + row, stride, OF_PART)
-            x_state, h_state = kept[:5], kept[5:10]
-            a, b, slopes, slopes_z = kept[10], kept[11], kept[12], kept[13]
-            weight = tl.load(weights_ptr + part * stride + row + tl.arange(0, 1))
-            z, slope = slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PARTS, part)
-            own = raw_gradient(slope, x, z, x_statistics, x_state, slopes, slopes_z, count, PARTS, part)
-            gradient += tl.where(weight[:, None] != 0.0, weight[:, None] * own, 0.0)
-        gradient *= upstream[:, None]
+        gradient = upstream[:, None] * _gradient(x, h, kept, weights, count, PARTS)
         tl.store(gradient_ptr + row * count + start + cells, gradient, inside)
+
+
+@triton.jit(do_not_specialize=["batch"])
+def enlarged_rows_backward(
+    x_ptr,  # (B, height * width), rows x_stride apart
+    h_ptr,  # (B, HEIGHT * WIDTH), rows h_stride apart
+    weights_ptr,  # (P, B)
+    kept_ptr,  # (OF_ROW + P * OF_PART, B)
+    upstream_ptr,  # (B,), upstream_stride apart
+    gradient_ptr,  # (B, height * width) dense, written
+    batch,
+    x_stride,
+    h_stride,
+    upstream_stride,
+    PARTS: tl.constexpr,
+    SIZES: tl.constexpr,
+    LINES: tl.constexpr,
+    C: tl.constexpr,
+):
+    """Backward where the model's map is enlarged on the fly: one line of its gradient to a program."""
+    HEIGHT: tl.constexpr = size(SIZES, 0)
+    WIDTH: tl.constexpr = size(SIZES, 1)
+    TALL: tl.constexpr = size(SIZES, 2)
+    BROAD: tl.constexpr = size(SIZES, 3)
+    row = tl.program_id(0).to(tl.int64)
+    line = tl.program_id(1)
+    x_row = x_ptr + row * x_stride
+    h_row = h_ptr + row * h_stride
+    stride = batch.to(tl.int64)
+    columns = tl.arange(0, C)[None, :]
+    upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
+    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = _load_all(weights_ptr + row, stride, len(PARTS))
+    band = tl.zeros((LINES, C), tl.float32)
+    begin, end = lines_of(line, HEIGHT, TALL, size(SIZES, 4))
+    for start in range(begin, end, LINES):
+        lines = start + tl.arange(0, LINES)[:, None]
+        inside = (lines < end) & (columns < BROAD)
+        x = load_lines(x_row, lines, columns, inside, SIZES)
+        h = tl.load(h_row + lines * BROAD + columns, inside, 0.0).to(tl.float32)
+        gradient = _gradient(x, h, kept, weights, TALL * BROAD, PARTS)
+        share = share_of(line, lines, HEIGHT, TALL, size(SIZES, 4))
+        band += tl.where(inside, gradient * share, 0.0)
+    band = tl.sum(band, 0)[None, :] * upstream[:, None]
+    target = gradient_ptr + row * (HEIGHT * WIDTH) + line * WIDTH
+    for column in range(WIDTH):
+        share = share_of(column, columns, WIDTH, BROAD, size(SIZES, 4))
+        tl.store(target + column + tl.arange(0, 1), tl.sum(band * share, 1))

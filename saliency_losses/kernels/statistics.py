@@ -9,6 +9,8 @@ sum of squares about the mean.
 import triton
 import triton.language as tl
 
+from saliency_losses.kernels.resize import load_cells, stages
+
 __all__ = ["COUNT", "TINY", "rows_at_once", "rows_by_visits"]
 
 COUNT = 8  # of statistics
@@ -43,7 +45,19 @@ def rows_at_once(x, inside, count):
 
 
 @triton.jit
-def _visit(x_row, h_row, count, x_scale, x_origin, h_scale, h_origin, h_shift, LOGS: tl.constexpr, C: tl.constexpr):
+def _visit(
+    x_row,
+    h_row,
+    count,
+    x_scale,
+    x_origin,
+    h_scale,
+    h_origin,
+    h_shift,
+    LOGS: tl.constexpr,
+    SIZES: tl.constexpr,
+    C: tl.constexpr,
+):
     """One visit of a row of both maps, each lane on its own until the end.
 
     Returns:
@@ -56,9 +70,9 @@ def _visit(x_row, h_row, count, x_scale, x_origin, h_scale, h_origin, h_shift, L
     inf = zero + float("inf")
     x_low, x_high, h_low, h_high = inf, -inf, inf, -inf
     x_lows, x_highs, x_sum, h_sum, xx, hh, xh, logs = zero, zero, zero, zero, zero, zero, zero, zero
-    for start in range(0, count, C):
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
         inside = start + cells < count
-        x = tl.load(x_row + start + cells, inside, 0.0, eviction_policy="evict_last").to(tl.float32)
+        x = load_cells(x_row, start + cells, inside, SIZES)
         h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
         lower = inside & (x < x_low)
         higher = inside & (x > x_high)
@@ -101,7 +115,7 @@ def _within(x, low, high):
 
 
 @triton.jit
-def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, C: tl.constexpr):
+def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, SIZES: tl.constexpr, C: tl.constexpr):
     """The statistics of both sides of a row too long for the chip, and what both have in common.
 
     One visit does for ordinary maps. A second one follows where a magnitude is extreme, where the mean of the first
@@ -114,10 +128,10 @@ def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, C: tl.constexpr):
     """
     cells = tl.arange(0, C)[None, :]
     first = cells < count
-    x_origin = tl.sum(tl.load(x_row + cells, first, 0.0).to(tl.float32), 1) / tl.minimum(count, C)
+    x_origin = tl.sum(load_cells(x_row, cells, first, SIZES), 1) / tl.minimum(count, C)
     h_origin = tl.sum(tl.load(h_row + cells, first, 0.0).to(tl.float32), 1) / tl.minimum(count, C)
     one = tl.full((1,), 1.0, tl.float32)
-    found = _visit(x_row, h_row, count, one, x_origin, one, h_origin, 0.0 * one, LOGS, C)
+    found = _visit(x_row, h_row, count, one, x_origin, one, h_origin, 0.0 * one, LOGS, SIZES, C)
     low, high, lows, highs, h_low, h_high, x_sum, xx, h_sum, hh, xh, logs = found
     doubtful = _doubtful(low, high, x_sum, xx, count) | _doubtful(h_low, h_high, h_sum, hh, count)
     if LOGS:
@@ -130,7 +144,7 @@ def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, C: tl.constexpr):
         x_origin = _within((x_origin + x_sum / count) * scale, low * scale, high * scale)
         h_origin = _within((h_origin + h_sum / count) * h_scale, h_low * h_scale, h_high * h_scale)
         shift = tl.maximum(-h_low * h_scale, 0.0)
-        again = _visit(x_row, h_row, count, scale, x_origin, h_scale, h_origin, shift, LOGS, C)
+        again = _visit(x_row, h_row, count, scale, x_origin, h_scale, h_origin, shift, LOGS, SIZES, C)
         _, _, _, _, _, _, x_sum, xx, h_sum, hh, xh, logs = again
     to_unit = scale / used
     h_to_unit = h_scale / h_used
