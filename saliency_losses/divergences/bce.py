@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_losses.divergences.base import DIVERGENCES, Divergence, Reads, masked_mean
+from saliency_losses.divergences.normalize import within_unit
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.scales import MINMAX, RAW, MinMax, ZScore, ZScoreReLU
 from saliency_losses.sizing import Sizing
@@ -31,7 +32,7 @@ def mean_binary_cross_entropy(
         >>> mean_binary_cross_entropy(torch.tensor([[0.5, 1.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([0.3516])
     """
-    model = model.clamp(0.0, 1.0)
+    model = within_unit(model)
     present, absent = (((1.0 - 2.0 * eps) * share + eps).log() for share in (model, 1.0 - model))
     return -masked_mean(torch.lerp(absent, present, human), known)
 

@@ -23,6 +23,7 @@ class DivergenceDetails(NamedTuple):
         spatial: Whether it sees where the cells of a map lie.
         smallest: Fewest positions per axis.
         axes: How many axes maps may have; empty for any number.
+        kernel: Whether a fused GPU kernel evaluates it.
     """
 
     name: str
@@ -33,13 +34,24 @@ class DivergenceDetails(NamedTuple):
     spatial: bool
     smallest: int
     axes: tuple[int, ...]
+    kernel: bool
 
 
 class DivergenceDetailsTable(list[DivergenceDetails]):
     """Details of several divergences; prints as a table."""
 
     def __str__(self) -> str:
-        heading = ("divergence", "human map", "of the model", "of the human", "sizing", "spatial", "smallest", "axes")
+        heading = (
+            "divergence",
+            "human map",
+            "of the model",
+            "of the human",
+            "sizing",
+            "spatial",
+            "smallest",
+            "axes",
+            "kernel",
+        )
         return aligned(heading, (self._row(details) for details in self))
 
     @staticmethod
@@ -54,6 +66,7 @@ class DivergenceDetailsTable(list[DivergenceDetails]):
             details.spatial,
             details.smallest,
             details.axes or "any",
+            details.kernel,
         )
 
 
@@ -64,6 +77,8 @@ def details_of(name: str) -> DivergenceDetails:
         >>> details_of("mse").normalize
         MinMax()
     """
+    from saliency_losses.kernels.plan import plan_of
+
     part = DIVERGENCES.create(name)
     alone = part.reads == "nothing"
     return DivergenceDetails(
@@ -75,4 +90,5 @@ def details_of(name: str) -> DivergenceDetails:
         part.spatial,
         part.smallest,
         part.ranks,
+        plan_of(part)[0] is not None,
     )

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_sum
-from saliency_losses.divergences.normalize import FLAT
+from saliency_losses.divergences.normalize import FLAT, within_unit
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
 from saliency_losses.divergences.scales import MINMAX, RAW
@@ -75,4 +75,4 @@ class Dice(Divergence):
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
-        return dice_loss(model.clamp(0.0, 1.0), human.clamp(0.0, 1.0), known, squared=self.squared)
+        return dice_loss(within_unit(model), within_unit(human), known, squared=self.squared)

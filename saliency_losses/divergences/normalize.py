@@ -15,7 +15,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["FLAT", "Scope", "l2", "log_softmax", "magnitude", "max_abs", "minmax", "none", "standardize", "sum_to_one"]
+__all__ = [
+    "FLAT",
+    "Scope",
+    "l2",
+    "log_softmax",
+    "magnitude",
+    "max_abs",
+    "minmax",
+    "none",
+    "standardize",
+    "sum_to_one",
+    "within_unit",
+]
 
 Scope = Literal["sample", "batch"]
 
@@ -117,7 +129,8 @@ def sum_to_one(
     size = magnitude(x, known, "sample")
     x = x / size
     low, high = _extremes(x.detach() if detach else x, known, "sample")
-    shift = ((minimum / size).clamp_max(1e20) - low).clamp_min(0.0)
+    gap = (minimum / size).clamp_max(1e20) - low
+    shift = torch.where(gap > 0.0, gap, 0.0)
     empty = high.detach() + shift.detach() <= eps
     mass = x / torch.where(empty, torch.inf, torch.ones_like(low)) + torch.where(empty, 1.0, shift)
     if known is not None:
@@ -173,6 +186,16 @@ def log_softmax(x: Tensor, known: Tensor | None = None) -> Tensor:
         return x.log_softmax(1).clamp_min(lowest)
     x = torch.where(inside, x + torch.where(inside, known, 1.0).log(), lowest)
     return torch.where(inside, x.log_softmax(1).clamp_min(lowest), 0.0)
+
+
+def within_unit(x: Tensor) -> Tensor:
+    """``x`` clamped to [0, 1]; at the bounds gradients pass, which ``clamp`` decides by the version of PyTorch.
+
+    Example:
+        >>> within_unit(torch.tensor([-1.0, 0.5, 2.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+    return torch.where(x < 0.0, 0.0, torch.where(x > 1.0, 1.0, x))
 
 
 def _reduce(find: Callable[..., Tensor], x: Tensor, scope: Scope) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_losses.divergences.base import DIVERGENCES, Backend, Divergence, Reads, masked_sum
+from saliency_losses.divergences.normalize import within_unit
 from saliency_losses.divergences.normalizer import Normalizer
 from saliency_losses.divergences.overlap import one_minus_share
 from saliency_losses.divergences.scales import MINMAX, RAW
@@ -70,4 +71,4 @@ class SoftIoU(Divergence):
 
     def compare(self, model: Tensor, human: Tensor, known: Tensor | None) -> Tensor:
         """See :meth:`Divergence.compare`."""
-        return jaccard_loss(model.clamp(0.0, 1.0), human.clamp(0.0, 1.0), known)
+        return jaccard_loss(within_unit(model), within_unit(human), known)

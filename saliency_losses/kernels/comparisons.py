@@ -9,6 +9,7 @@ import triton.language as tl
 
 from saliency_losses.kernels.normalizers import (
     HUMAN,
+    MINIMUM,
     MODEL,
     TEMPERATURE,
     chain,
@@ -72,7 +73,8 @@ def _cells(x, h, x_statistics, h_statistics, x_state, h_state, PARTS: tl.constex
         one = first * m
     if KIND == "dice" or KIND == "dice_unsquared" or KIND == "soft_iou":
         NORM: tl.constexpr = field(PARTS, P, MODEL)
-        IN_UNIT: tl.constexpr = NORM == "minmax" or NORM == "sum" or NORM == "softmax" or NORM == "max_abs_relu"
+        SHARE: tl.constexpr = NORM == "softmax" or (NORM == "sum" and field(PARTS, P, MODEL + MINIMUM) >= 0.0)
+        IN_UNIT: tl.constexpr = SHARE or NORM == "minmax" or NORM == "max_abs_relu"
         h = _clamped(h)
         second = zero + 1.0
         if not IN_UNIT:
@@ -88,8 +90,8 @@ def _cells(x, h, x_statistics, h_statistics, x_state, h_state, PARTS: tl.constex
                 second = second * m
                 two, three = m * m, h * h
     if KIND == "kl":
-        first = -h
-        one = tl.where(h <= 0.0, 0.0, h * (tl.log(tl.maximum(h, TINY)) - m))
+        first = tl.where(h <= 0.0, 0.0, -h)
+        one = h * (tl.log(tl.maximum(h, TINY)) - tl.where(h <= 0.0, 0.0, m))
     if KIND == "kl_model_human":
         share = tl.exp(m)
         one = share * (m - tl.log(h + field(PARTS, P, NUMBER)))
@@ -185,7 +187,8 @@ def finish(sums, x_statistics, x_state, count, PARTS: tl.constexpr, P: tl.conste
     """The value of a row; the two factors of its slope; the sums of the slope and of the slope times z."""
     KIND: tl.constexpr = field(PARTS, P, 0)
     one, two, three, first, second, first_z, second_z = sums
-    value, a, b = one, 0.0 * one + 1.0, 0.0 * one
+    zero = tl.where(one == one, 0.0, one)
+    value, a, b = one, zero + 1.0, zero
     if KIND == "mse":
         value, a = one / count, a * (2.0 / count)
     if KIND == "mae":
@@ -206,7 +209,7 @@ def finish(sums, x_statistics, x_state, count, PARTS: tl.constexpr, P: tl.conste
             high = (x_statistics[3] - x_state[0]) / x_state[1] + x_state[2]
             size = tl.maximum(tl.abs(high), tl.abs(normalized(low, x_state, PARTS, P, MODEL)))
             size = tl.where(size < TINY, 1.0, size)
-        total = tl.where(two <= field(PARTS, P, NUMBER) * size, float("inf"), two)
+        total = tl.where(two <= field(PARTS, P, NUMBER) * size, float("inf"), two) + 0.0 * size
         value = 1.0 - one / total
         a = -1.0 / total
         b = one / total / total

@@ -14,6 +14,7 @@ from saliency_losses.kernels.statistics import TINY
 
 __all__ = [
     "HUMAN",
+    "MINIMUM",
     "MODEL",
     "chain",
     "log_normalized",
@@ -26,7 +27,7 @@ __all__ = [
 
 MODEL = tl.constexpr(Part._fields.index("norm"))
 HUMAN = tl.constexpr(Part._fields.index("human_norm"))
-_EPS, _FLOOR, _MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
+_EPS, _FLOOR, MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
 
 
 @triton.constexpr_function
@@ -64,7 +65,7 @@ def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.co
         origin = mean
         span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
     if NORM == "sum":
-        shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + _MINIMUM) * scale, 1e20) - low, 0.0)
+        shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
         total = count * (mean + shift)
         origin = -shift
@@ -225,4 +226,4 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
             shifted = state[0] < 0.0
             pull = tl.where(shifted, (first - count * second) / lows, 0.0)
             result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
-    return tl.div_rn(result * scale[:, None], tl.broadcast_to(span[:, None], x.shape))
+    return tl.div_rn(result, tl.broadcast_to(span[:, None], x.shape)) * scale[:, None]

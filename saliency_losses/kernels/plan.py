@@ -92,7 +92,10 @@ def plan_of(divergence: Divergence) -> tuple[Part | None, list[str]]:
         kind = "dice" if options.squared else "dice_unsquared"
     elif name == "right_reasons":
         kind = "right_reasons" if options.human == "look_here" else "never_here"
+    reasons += _beyond_float32(name, number=number)
     sides = [_side(which, reasons) for which in (divergence.normalize, divergence.human_normalize)]
+    if name == "cosine" and any(side[2] for side in sides):
+        reasons.append("there is no kernel for Cosine of maps normalised with a floor, which may vanish when squared")
     if reasons:
         return None, reasons
     if name in ("cosine", "energy") and sides[0][0] == "none":
@@ -119,7 +122,18 @@ def _side(normalizer: Normalizer, reasons: list[str]) -> _Side:
     eps, floor, minimum, temperature, log_floor = (
         float(getattr(normalizer, key, default)) for key, default in numbers.items()
     )
+    reasons += _beyond_float32(
+        str(normalizer), eps=eps, floor=floor, minimum=minimum, temperature=temperature, log_floor=log_floor
+    )
     return name, eps, floor, minimum, temperature, log_floor, bool(getattr(normalizer, "detach", False))
+
+
+def _beyond_float32(owner: str, **options: float) -> list[str]:
+    return [
+        f"there is no kernel for {owner} with {name}={value}: outside 2**-126 to 2**126"
+        for name, value in options.items()
+        if value and not 2.0**-126 <= abs(value) <= 2.0**126
+    ]
 
 
 def _has_moments(kind: str, sides: list[_Side]) -> bool:

@@ -104,7 +104,7 @@ def _visit(
 def _doubtful(low, high, total, squares, count):
     """Whether sums of an unscaled map about a guessed mean may have lost digits."""
     size = tl.maximum(tl.abs(low), tl.abs(high))
-    far = (size > 1e18) | ((size < 1e-12) & (size > 0.0))
+    far = (size > 1e9) | ((size < 1e-9) & (size > 0.0))
     return far | (total * total > 0.9375 * squares * count)
 
 

@@ -1,9 +1,8 @@
 """Why a kernel cannot evaluate a divergence; importable without Triton."""
 
-import functools
 import importlib.util
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from itertools import takewhile
 
 import torch
@@ -16,8 +15,23 @@ __all__ = ["LONGEST_SHORT_ROW", "slow_reasons", "unsupported_reasons"]
 
 LONGEST_SHORT_ROW = 4096
 _OLDEST = (3, 6)
+_LONGEST_ALONE = 2**18
 _FEWEST_LONG_ROWS = 32
+_MOST_CELLS = 2**28
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _triton() -> str | None:
+    """The version of the installed Triton, which some builds distribute under another name."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    try:
+        return version("triton")
+    except PackageNotFoundError:
+        return version(packages_distributions()["triton"][0])
+
+
+_TRITON = _triton()
 
 
 def unsupported_reasons(
@@ -52,8 +66,8 @@ def unsupported_reasons(
         reasons.append("the kernel has no rule for transforms of torch.func")
     if any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in maps) and not torch.compiler.is_compiling():
         reasons.append("the kernel does not know subclasses of Tensor")
-    if max(tensor[0].numel() for tensor in maps) >= 2**31:
-        reasons.append("a map has more cells than the kernel's 32 bits count")
+    if max(tensor[0].numel() for tensor in maps) > _MOST_CELLS:
+        reasons.append(f"a map has more cells than the kernel counts, {_MOST_CELLS}")
     return reasons
 
 
@@ -71,13 +85,15 @@ def slow_reasons(model: Tensor, human: Tensor) -> list[str]:
     if model.device.type == "cpu":
         return ["on the CPU Triton only interprets kernels"]
     cells = max(model[0].numel(), human[0].numel())
-    if cells > LONGEST_SHORT_ROW and len(model) < _FEWEST_LONG_ROWS:
+    if cells > _LONGEST_ALONE and len(model) < _FEWEST_LONG_ROWS:
         return [f"{len(model)} map(s) of {cells} cells are too few for a program each to keep a GPU busy"]
     return []
 
 
 def _of_device(model: Tensor) -> list[str]:
     if model.device.type == "cuda":
+        if torch.version.hip:
+            return ["the kernel is for NVIDIA GPUs"]
         if torch.compiler.is_compiling():
             return []
         capability = torch.cuda.get_device_capability(model.device)
@@ -92,11 +108,9 @@ def _interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "on", "true", "y", "yes")
 
 
-@functools.cache
 def _of_installation() -> list[str]:
-    if importlib.util.find_spec("triton") is None:
+    if _TRITON is None:
         return ["Triton is not installed (it comes with PyTorch for CUDA on Linux)"]
-    found = version("triton")
-    if tuple(int(number) for number in takewhile(str.isdecimal, found.split(".")[:2])) < _OLDEST:
-        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {found}"]
+    if tuple(int(number) for number in takewhile(str.isdecimal, _TRITON.split(".")[:2])) < _OLDEST:
+        return [f"the kernel needs Triton {'.'.join(map(str, _OLDEST))} or newer, found {_TRITON}"]
     return []
