@@ -24,6 +24,7 @@ from benchmarks.suites import SUITES
 from benchmarks.timing import Timer
 from benchmarks.traffic import measure_copy
 
+_TESTS = 240.0  # seconds for the tests on the GPU
 _COPY = {"cpu": 2**28, "cuda": 2**30}
 
 
@@ -53,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     device = "cuda" if options.gpu else options.device
     if device == "cuda" and not torch.cuda.is_available():
-        print("There is no CUDA device: torch.cuda.is_available() is False. Use --device cpu.", file=sys.stderr)
+        _say("There is no CUDA device: torch.cuda.is_available() is False. Use --device cpu.")
         return 1
     if options.gpu and not _tests_pass():
-        print("Nothing is timed, since tests on the GPU failed.", file=sys.stderr)
+        _say("Nothing is timed, since tests on the GPU failed.")
         return 1
     torch.set_num_threads(options.threads)
     settings = Settings(
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             run(name, settings, budget, timer, options.output, options.commit)
         except ParityError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            _say(f"{name}: {error}")
             failed = True
     return int(failed)
 
@@ -130,9 +131,14 @@ def run(
 def _tests_pass() -> bool:
     files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text()]
     if not files:
-        print("No test is marked gpu.", file=sys.stderr)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, files)]
-    return bool(files) and subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+        _say("No test is marked gpu.")
+        return False
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *map(str, files)]
+        return subprocess.run(command, cwd=ROOT, check=False, timeout=_TESTS).returncode == 0
+    except subprocess.TimeoutExpired:
+        _say(f"The tests took longer than {_TESTS} s.")
+        return False
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ import torch
 import saliency_losses as sl
 from benchmarks.schema import Conditions
 
-__all__ = ["conditions", "slug"]
+__all__ = ["ROOT", "conditions", "slug"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

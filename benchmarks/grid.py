@@ -66,24 +66,32 @@ def _quick_cuda() -> Iterator[Case]:
 
 
 def _cuda() -> Iterator[Case]:
-    all_variants = ("plain", "eager", "compile", "triton")
-    yield from (Case(name, 1024, 224, directions=ALL, variants=all_variants) for name in FIRST)
-    for name in FIRST:
-        yield Case(name, 256, 7, directions=ALL, variants=(*all_variants, "triton in compile"))
+    compiled, plain = ("plain", "eager", "compile", "triton"), ("eager", "triton")
     rest = [name for name in _in_order() if name not in FIRST]
-    yield from (Case(name, 1024, 224, variants=all_variants) for name in rest)
-    yield from (Case(name, 256, 7, variants=all_variants) for name in rest)
-    yield from (Case(SUM, batch, size, variants=all_variants) for batch, size in ((1024, 224), (256, 7)))
-    quick = ("eager", "triton")
-    for name in FIRST:
-        yield Case(f"{name}, enlarge", 1024, 14, variants=("eager", "compile", "triton"), human_size=224)
-    for batch in (1, 16, 4096):
-        yield from (Case(name, batch, 7, variants=quick) for name in FIRST)
-    for batch, size in ((4096, 14), (4096, 28), (4096, 56), (4096, 112), (256, 512), (64, 1024)):
-        yield from (Case(name, batch, size, variants=quick) for name in FIRST)
-    yield from (Case("mse", batch, 224, variants=quick) for batch in (1, 4, 16, 32, 64, 128, 256))
+    yield from (Case(name, 1024, 224, directions=ALL, variants=compiled) for name in FIRST)
+    yield from (Case(name, 256, 7, directions=ALL, variants=(*compiled, "triton in compile")) for name in FIRST)
+    yield from (Case(name, 1024, 224, variants=compiled) for name in rest)
+    for batch, size in (
+        (1, 7),
+        (16, 7),
+        (4096, 7),
+        (4096, 14),
+        (4096, 28),
+        (4096, 56),
+        (2048, 112),
+        (256, 512),
+        (64, 1024),
+    ):
+        yield from (Case(name, batch, size, variants=plain) for name in FIRST)
+    yield from (Case("mse", batch, 224, variants=plain) for batch in (1, 4, 16, 32, 64, 128, 256))
+    yield from (Case(name, 256, 7, variants=plain) for name in rest)
     for dtype in ("bfloat16", "float16"):
-        yield from (Case(name, 1024, 224, dtype, ALL, ("eager", "compile", "triton")) for name in FIRST)
+        yield from (Case(name, 1024, 224, dtype, variants=("eager", "compile", "triton")) for name in FIRST)
+    yield Case(SUM, 1024, 224, variants=compiled)
+    yield from (Case(f"{name}, enlarge", 1024, 14, variants=plain, human_size=224) for name in FIRST)
     for dtype in ("bfloat16", "float16"):
-        yield from (Case(name, 1024, 224, dtype, variants=quick) for name in rest)
-    yield from (Case(name, 1, size, variants=quick) for name in ("kl", "correlation", *rest) for size in (7, 224, 1024))
+        yield from (Case(name, 1024, 224, dtype, variants=plain) for name in rest)
+    yield Case(SUM, 256, 7, variants=compiled)
+    for batch, size in ((1, 7), (1, 224), (16, 224), (64, 1024)):
+        yield from (Case(name, batch, size, variants=plain) for name in ("kl", "correlation", *rest))
+    yield from (Case(name, 256, 7, variants=compiled) for name in rest)

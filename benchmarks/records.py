@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from benchmarks.schema import ROWS, SCHEMA, Record, Spread
+from benchmarks.schema import ROWS, SCHEMA, Errors, Record, Spread
 
-__all__ = ["check_record", "read_record", "write_record"]
+__all__ = ["check_record", "read_record", "within", "write_record"]
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -23,10 +23,15 @@ def check_record(record: Mapping[str, Any]) -> None:
     _conform(record, Record, "")
     for number, row in enumerate(record["rows"]):
         _conform(row, ROWS[record["suite"]], f"rows[{number}]")
-    if any(not row["passed"] for row in record["parity"]):
+    if not all(within(row["errors"], row["allowed"]) for row in record["parity"]):
         raise ValueError("parity: a comparison failed, so there is nothing to time.")
     if not record["rows"] and not record["left_out"]:
         raise ValueError("rows: nothing was measured, and nothing is said to be left out.")
+
+
+def within(errors: Errors, allowed: Errors) -> bool:
+    """Whether errors are allowed; NaN never is."""
+    return errors["value"] <= allowed["value"] and errors["gradient"] <= allowed["gradient"]
 
 
 def write_record(record: Record, path: Path) -> None:

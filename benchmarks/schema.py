@@ -114,7 +114,7 @@ class ParityRow(TypedDict):
     case: str
     errors: Errors
     eager: Errors | None
-    passed: bool
+    allowed: Errors
 
 
 class LeftOut(TypedDict):

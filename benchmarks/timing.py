@@ -42,7 +42,13 @@ class Sample(NamedTuple):
 
 
 class Timer(Protocol):
-    """Times one call."""
+    """Times one call.
+
+    Attributes:
+        most: How often a short call is repeated in a round at most.
+    """
+
+    most: int
 
     def sample(self, work: Work) -> Sample:
         """The times of one call."""
@@ -50,6 +56,8 @@ class Timer(Protocol):
 
 class CPUTimer:
     """The host's clock around the call."""
+
+    most = 50
 
     def sample(self, work: Work) -> Sample:
         """See :class:`Timer`."""
@@ -65,6 +73,8 @@ class CUDATimer:
     Both begin with a write that is larger than the cache. In the second, the device is busy with it while the host
     issues the call, so that its events see the device alone, as long as the write outlasts the host.
     """
+
+    most = 8
 
     def __init__(self) -> None:
         cache = torch.cuda.get_device_properties().L2_cache_size
@@ -100,8 +110,8 @@ def interleave(works: Mapping[str, Work], timer: Timer, rounds: int) -> dict[str
     """
     counts = {}
     for name, work in works.items():
-        longest = min(timer.sample(work).wall for _ in range(3))
-        counts[name] = max(1, min(50, round(_LEAST / longest)))
+        shortest = min(timer.sample(work).wall for _ in range(3))
+        counts[name] = max(1, min(timer.most, round(_LEAST / shortest)))
     samples: dict[str, list[Sample]] = {name: [] for name in works}
     names = list(works)
     for number in range(rounds):
