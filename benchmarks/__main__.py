@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print, write; 1 where parity or a test failed."""
+    """Run, print, write; 1 where parity, a test or a suite failed; the other suites run all the same."""
     started = time.monotonic()
     options = parse(arguments)
     device = "cuda" if options.gpu else options.device
@@ -79,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(name, settings, budget, timer, options.output, options.commit)
         except ParityError as error:
             _say(f"{name}: {error}")
+            failed = True
+        except Exception:
+            _say(f"{name}: broken off; the file holds the rows before it.\n{traceback.format_exc()}")
             failed = True
     return int(failed)
 

@@ -108,6 +108,24 @@ def test_a_suite_whose_parity_fails_is_not_timed(monkeypatch, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_suite_that_breaks_off_keeps_its_rows_and_does_not_stop_the_others(quick, monkeypatch, tmp_path, capsys):
+    whole = divergences.measure
+
+    def measure(*arguments):
+        yield next(whole(*arguments))
+        raise OSError("no space")
+
+    monkeypatch.setitem(SUITES, "divergences", SUITES["divergences"]._replace(measure=measure))
+    monkeypatch.setitem(SUITES, "scaling", Suite(lambda *_: [failing()], measure, scaling.table, 1.0))
+    both = ["--suite", "divergences", "scaling", "--device", "cpu", "--rounds", "2", "--output", str(tmp_path)]
+    assert command.main(both) == 1
+    said = capsys.readouterr().err
+    assert "broken off; the file holds the rows before it" in said
+    assert "OSError: no space" in said
+    assert "scaling: Nothing is timed" in said
+    assert [len(read_record(path)["rows"]) for path in tmp_path.rglob("*.json")] == [1]
+
+
 def test_a_row_that_differs_leaves_no_file(quick, monkeypatch, tmp_path, capsys):
     wrong = {"kl": lambda model, human: (model - human).flatten(1).sum(1)}
     true = make
