@@ -19,9 +19,10 @@ from saliency_losses.kernels.normalizers import (
     standard,
 )
 from saliency_losses.kernels.plan import Part
+from saliency_losses.kernels.resize import load_cells, stages
 from saliency_losses.kernels.statistics import TINY
 
-__all__ = ["MOMENTS", "finish", "slope_of_cells", "sums_from_moments", "sums_of_cells"]
+__all__ = ["MOMENTS", "finish", "slope_of_cells", "sums_by_visit", "sums_from_moments", "sums_of_cells"]
 
 NUMBER, MOMENTS = tl.constexpr(Part._fields.index("number")), tl.constexpr(Part._fields.index("moments"))
 
@@ -118,6 +119,40 @@ def sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PA
     two = tl.where(inside, two, 0.0)
     three = tl.where(inside, three, 0.0)
     return one, two, three, first, second, first * z, second * z
+
+
+@triton.jit
+def sums_by_visit(
+    x_row,
+    h_row,
+    count,
+    x_statistics,
+    h_statistics,
+    x_state,
+    h_state,
+    PARTS: tl.constexpr,
+    P: tl.constexpr,
+    SIZES: tl.constexpr,
+    C: tl.constexpr,
+):
+    """The sums over cells that are visited."""
+    cells = tl.arange(0, C)[None, :]
+    zero = tl.zeros((1, C), tl.float32)
+    one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
+        inside = start + cells < count
+        x = load_cells(x_row, start + cells, inside, SIZES)
+        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
+        terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, P)
+        one += terms[0]
+        two += terms[1]
+        three += terms[2]
+        first += terms[3]
+        second += terms[4]
+        first_z += terms[5]
+        second_z += terms[6]
+    sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
+    return sums + (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
 
 
 @triton.jit

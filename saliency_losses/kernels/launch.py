@@ -7,15 +7,9 @@ import torch
 import triton
 from torch import Tensor
 
+from saliency_losses.kernels.kept import OF_PART, OF_ROW
 from saliency_losses.kernels.plan import Part, Plan
-from saliency_losses.kernels.rows import (
-    OF_PART,
-    OF_ROW,
-    enlarged_rows_backward,
-    long_rows_backward,
-    long_rows_forward,
-    short_rows,
-)
+from saliency_losses.kernels.rows import enlarged_rows_backward, long_rows_backward, long_rows_forward, short_rows
 from saliency_losses.kernels.support import LONGEST_SHORT_ROW
 
 __all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launch"]

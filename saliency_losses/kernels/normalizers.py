@@ -16,13 +16,16 @@ __all__ = [
     "HUMAN",
     "MINIMUM",
     "MODEL",
+    "affine",
     "chain",
+    "field",
     "log_normalized",
+    "mass_by_visit",
     "normalized",
     "raw_gradient",
     "standard",
     "state_at_once",
-    "state_by_visit",
+    "with_mass",
 ]
 
 MODEL = tl.constexpr(Part._fields.index("norm"))
@@ -37,7 +40,7 @@ def field(parts, part, index):
 
 
 @triton.jit
-def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """Origin, span and offset of a row; a flat or empty one has span infinity."""
     scale, size, low, high, _, _, mean, squares = statistics
     zero = 0.0 * scale
@@ -82,30 +85,24 @@ def standard(x, statistics, state):
 
 
 @triton.jit
-def _peak(statistics, origin, span, COOLING: tl.constexpr):
-    return (statistics[3] - origin) / span * COOLING
+def _peak(statistics, state, COOLING: tl.constexpr):
+    return (statistics[3] - state[0]) / state[1] * COOLING
 
 
 @triton.jit
-def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
-    """A normaliser's state for rows that are on chip."""
-    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
-    log_total, mean = 0.0 * origin, 0.0 * origin
-    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
-        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
-        z = standard(x, statistics, (origin, span, offset))
-        share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
-        total = tl.sum(share, 1)
-        log_total = top + tl.log(total)
-        mean = tl.sum(share * z, 1) / total
-    return origin, span, offset, log_total, mean
+def _shares(x, inside, statistics, state, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """Exponentials of a softmax, one at the peak, and these times z."""
+    COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
+    z = standard(x, statistics, state)
+    share = tl.where(inside, tl.exp(z * COOLING - _peak(statistics, state, COOLING)[:, None]), 0.0)
+    return share, share * z
 
 
 @triton.jit
-def state_by_visit(
+def mass_by_visit(
     row,
     statistics,
+    state,
     count,
     PARTS: tl.constexpr,
     P: tl.constexpr,
@@ -113,26 +110,40 @@ def state_by_visit(
     SIZES: tl.constexpr,
     C: tl.constexpr,
 ):
-    """A normaliser's state for a row too long for the chip, which a softmax visits once more."""
-    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
-    log_total, mean = 0.0 * origin, 0.0 * origin
+    """The sums of the exponentials of a softmax, and of these times z, over cells that are visited; else zeros."""
+    total = tl.zeros((1, C), tl.float32)
+    weighted = tl.zeros((1, C), tl.float32)
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
-        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
         cells = tl.arange(0, C)[None, :]
-        total = tl.zeros((1, C), tl.float32)
-        weighted = tl.zeros((1, C), tl.float32)
         for start in tl.range(0, count, C, num_stages=stages(SIZES)):
             inside = start + cells < count
             x = load_cells(row, start + cells, inside, SIZES)
-            z = standard(x, statistics, (origin, span, offset))
-            share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+            share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
             total += share
-            weighted += share * z
-        total = tl.sum(total, 1)
-        log_total = top + tl.log(total)
-        mean = tl.sum(weighted, 1) / total
-    return origin, span, offset, log_total, mean
+            weighted += times_z
+    return tl.sum(total, 1), tl.sum(weighted, 1)
+
+
+@triton.jit
+def with_mass(statistics, state, total, weighted, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """A normaliser's state, from its affine part and the sums of a softmax."""
+    log_total, mean = 0.0 * state[0], 0.0 * state[0]
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        log_total = _peak(statistics, state, 1.0 / field(PARTS, P, SIDE + TEMPERATURE)) + tl.log(total)
+        mean = weighted / total
+    return state[0], state[1], state[2], log_total, mean
+
+
+@triton.jit
+def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """A normaliser's state for rows that are on chip."""
+    state = affine(statistics, count, PARTS, P, SIDE)
+    total, weighted = 0.0 * state[0], 0.0 * state[0]
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
+        total = tl.sum(share, 1)
+        weighted = tl.sum(times_z, 1)
+    return with_mass(statistics, state, total, weighted, PARTS, P, SIDE)
 
 
 @triton.jit
