@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 from benchmarks.schema import ROWS, SCHEMA, Errors, Record, Spread
 
-__all__ = ["check_record", "read_record", "within", "write_record"]
+__all__ = ["check_record", "read_record", "stored", "within", "write_record"]
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -42,6 +42,12 @@ def write_record(record: Record, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def stored(folder: Path) -> list[Path]:
+    """The result files of suites in a folder, older versions first; what else lies there is of another kind."""
+    files = [path for path in folder.glob("*/*.json") if path.name.partition("--")[0] in ROWS]
+    return sorted(files, key=lambda path: ([int(part) for part in path.parent.name.split(".")], path.name))
 
 
 def read_record(path: Path) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.conditions import slug
-from benchmarks.records import read_record
+from benchmarks.records import read_record, stored
 from docs import benchmark_tables
 
 FOLDER = Path(__file__).resolve().parent
@@ -46,7 +46,7 @@ the end* between the two largest points. Fixed costs pull exponents of small poi
 def load(folder: Path = RESULTS) -> list[Any]:
     """The newest version's record of each suite and device."""
     newest: dict[tuple[str, str], Any] = {}
-    for path in sorted(folder.glob("*/*.json"), key=lambda path: [int(part) for part in path.parent.name.split(".")]):
+    for path in stored(folder):
         record = read_record(path)
         newest[record["suite"], record["device"]] = record
     return sorted(newest.values(), key=lambda record: (record["device_type"] != "cuda", record["device"]))
