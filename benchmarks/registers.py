@@ -76,7 +76,7 @@ def launches(
     upstream = torch.ones(len(model)) if upstream is None else upstream
     gradient = torch.empty(model.shape, dtype=model.dtype)
     return {
-        "forward": launch.forward_launch(model, human, weights, *written, plan),
+        "forward": launch.forward_launches(model, human, weights, *written, plan),
         "backward": launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan),
     }
 

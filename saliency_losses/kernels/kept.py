@@ -8,7 +8,7 @@ from saliency_losses.kernels.comparisons import finish
 __all__ = ["OF_PART", "OF_ROW", "conclude", "load_all", "store_all"]
 
 OF_ROW = tl.constexpr(16)  # both sides' statistics
-OF_PART = tl.constexpr(14)  # and for each divergence: both normalisers' state, factors and sums of the slope
+OF_PART = tl.constexpr(16)  # and for each divergence: both normalisers' state, factors and sums of the slope
 
 
 @triton.jit

@@ -114,10 +114,10 @@ def long_rows_forward(
     for part in tl.static_range(len(PARTS)):
         x_state = affine(x_statistics, count, PARTS, part, MODEL)
         mass, weighted = mass_by_visit(x_row, x_statistics, x_state, count, PARTS, part, MODEL, SIZES, C)
-        x_state = with_mass(x_statistics, x_state, mass, weighted, PARTS, part, MODEL)
+        x_state = with_mass(x_state, mass, weighted, count, PARTS, part, MODEL)
         h_state = affine(h_statistics, count, PARTS, part, HUMAN)
         mass, weighted = mass_by_visit(h_row, h_statistics, h_state, count, PARTS, part, HUMAN, (), C)
-        h_state = with_mass(h_statistics, h_state, mass, weighted, PARTS, part, HUMAN)
+        h_state = with_mass(h_state, mass, weighted, count, PARTS, part, HUMAN)
         if field(PARTS, part, MOMENTS):
             sums, lost = sums_from_moments(
                 x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part
@@ -154,9 +154,9 @@ def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
     gradient = tl.zeros(x.shape, tl.float32)
     for part in tl.static_range(len(PARTS)):
         own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]
-        x_state, h_state = own[:5], own[5:10]
-        z, slope = slope_of_cells(x, h, own[10], own[11], x_statistics, h_statistics, x_state, h_state, PARTS, part)
-        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[12], own[13], count, PARTS, part)
+        x_state, h_state = own[:6], own[6:12]
+        z, slope = slope_of_cells(x, h, own[12], own[13], x_statistics, h_statistics, x_state, h_state, PARTS, part)
+        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[14], own[15], count, PARTS, part)
         weight = weights[part][:, None]
         gradient += tl.where(weight != 0.0, weight * slope, 0.0)
     return gradient

@@ -153,7 +153,7 @@ def test_the_launcher_launches_what_is_compiled(monkeypatch: pytest.MonkeyPatch)
     for cells in (49, 5000):
         model, human, weights, upstream = torch.rand(3, cells), torch.rand(3, cells), torch.ones(1, 3), torch.ones(3)
         written = launch.forward(model, human, weights, plan)
-        assert launched.pop() == launch.forward_launch(model, human, weights, *written, plan)
+        assert launched.pop() == launch.forward_launches(model, human, weights, *written, plan)
         gradient = launch.backward(model, human, weights, written[2], upstream, plan)
         expected = launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan)
         assert launched.pop() == expected
