@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers lint docs lean benchmark format clean
+.PHONY: demo test test-slow test-peers lint docs lean benchmark benchmark-gpu format clean
 
 demo: .venv/.examples
 	$(BIN)/python -m examples.synthetic_faces
@@ -32,7 +32,10 @@ docs: .venv/.docs
 	@echo "docs/_build/html/index.html"
 
 benchmark: .venv/.test
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks
+
+benchmark-gpu: .venv/.test
+	$(BIN)/python -m benchmarks --gpu
 
 lean:
 	$(PYTHON) .ci/lean.py
