@@ -136,11 +136,13 @@ def test_batches_of_every_size_share_their_kernels(cells: int) -> None:
 @pytest.mark.parametrize("cells", [1024, 4096, 50176])
 def test_maps_are_read_and_written_many_bytes_at_a_time(cells: int, dtype: torch.dtype) -> None:
     maps = torch.rand(2, cells, dtype=dtype)
-    wide = r"v4\.b32" if dtype == torch.float32 else r"v[24]\.b32"
+    wide = r"v4\.b32|0x10" if dtype == torch.float32 else r"v[24]\.b32|0x8|0x10"
     forward, backward = compile_all([sl.create_divergence("kl")], maps, maps.clone())
-    assert len(re.findall(rf"ld\.global[.\w:]*\.{wide}", forward.asm["ptx"])) >= 2
-    assert len(re.findall(rf"ld\.global[.\w:]*\.{wide}", backward.asm["ptx"])) >= 2
-    assert re.search(rf"st\.global[.\w:]*\.{wide}", backward.asm["ptx"])
+    for kernel in (forward, backward):
+        loads = re.findall(r"(?:ld|cp\.async\.\w+\.shared)\.global.*", kernel.asm["ptx"])
+        assert sum(re.search(wide, load) is not None for load in loads) >= 2, loads
+    stores = re.findall(r"st\.global.*", backward.asm["ptx"])
+    assert all(re.search(wide, store) for store in stores), stores
 
 
 def test_the_launcher_launches_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
