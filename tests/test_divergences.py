@@ -188,7 +188,11 @@ def test_golden_values_of_published_code():
             r"MSE expected human maps of shape \(2, \*S of 1 axes\) for model maps \(2, 3\), got \(3, 3\)",
         ),
         (lambda: MSE(sizing="same")(torch.rand(2, 3), torch.rand(2, 4)), r"size \(3,\) and the human map \(4,\)"),
-        (lambda: MSE(sizing="big"), "sizing must be one of area, max, antialias, nearest, enlarge, same, got 'big'"),
+        (
+            lambda: MSE(sizing="big"),
+            "sizing must be one of area, max, antialias, nearest, enlarge, enlarge_aligned, same",
+        ),
+        (lambda: MSE(backend="cuda"), "backend must be one of auto, eager, triton, got 'cuda'"),
         (lambda: MSE()(torch.rand(2, 3)), r"MSE\(\) compares with human maps, but none were given"),
         (lambda: MSE()(torch.rand(2, 3), torch.rand(2, 3), torch.rand(2, 2)), "expected known in the shape of the"),
         (lambda: KL(form="mit"), "form='mit' is KL"),

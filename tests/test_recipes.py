@@ -66,3 +66,10 @@ def test_the_page_on_divergences_runs(tmp_path):
 def test_the_grains_are_drawn(tmp_path):
     grains.draw(tmp_path / "grains.png")
     assert 10_000 < (tmp_path / "grains.png").stat().st_size < 80_000
+
+
+def test_the_page_on_kernels_runs():
+    names = {}
+    for block in blocks("kernels.md"):
+        exec(block, names)
+    assert [part.backend for _, part in names["both"].terms()] == ["auto"] * 3

@@ -19,9 +19,10 @@ from saliency_losses.kernels.normalizers import (
     standard,
 )
 from saliency_losses.kernels.plan import Part
-from saliency_losses.kernels.statistics import TINY
+from saliency_losses.kernels.resize import load_cells, stages
+from saliency_losses.kernels.statistics import TINY, anchor
 
-__all__ = ["MOMENTS", "finish", "slope_of_cells", "sums_from_moments", "sums_of_cells"]
+__all__ = ["MOMENTS", "finish", "slope_of_cells", "sums_by_visit", "sums_from_moments", "sums_of_cells"]
 
 NUMBER, MOMENTS = tl.constexpr(Part._fields.index("number")), tl.constexpr(Part._fields.index("moments"))
 
@@ -121,6 +122,40 @@ def sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PA
 
 
 @triton.jit
+def sums_by_visit(
+    x_row,
+    h_row,
+    count,
+    x_statistics,
+    h_statistics,
+    x_state,
+    h_state,
+    PARTS: tl.constexpr,
+    P: tl.constexpr,
+    SIZES: tl.constexpr,
+    C: tl.constexpr,
+):
+    """The sums over cells that are visited."""
+    cells = tl.arange(0, C)[None, :]
+    zero = tl.zeros((1, C), tl.float32)
+    one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
+    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
+        inside = start + cells < count
+        x = load_cells(x_row, start + cells, inside, SIZES)
+        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
+        terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, P)
+        one += terms[0]
+        two += terms[1]
+        three += terms[2]
+        first += terms[3]
+        second += terms[4]
+        first_z += terms[5]
+        second_z += terms[6]
+    sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
+    return sums + (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
+
+
+@triton.jit
 def slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PARTS: tl.constexpr, P: tl.constexpr):
     """Z and the derivative of the value by it (by the logarithm of a softmax), statistics held, (R, C)."""
     found = _cells(x, h, x_statistics, h_statistics, x_state, h_state, PARTS, P)
@@ -147,10 +182,10 @@ def sums_from_moments(
         P: Which.
     """
     KIND: tl.constexpr = field(PARTS, P, 0)
-    zero = 0.0 * common
+    zero = tl.zeros_like(common)
     span, h_span = x_state[1], h_state[1]
-    z_mean = (x_statistics[6] - x_state[0]) / span + x_state[2]
-    h_mean = (h_statistics[6] - h_state[0]) / h_span + h_state[2]
+    z_mean = (anchor(x_statistics[2], x_statistics[3]) - x_state[0] + x_statistics[6]) / span + x_state[2]
+    h_mean = (anchor(h_statistics[2], h_statistics[3]) - h_state[0] + h_statistics[6]) / h_span + h_state[2]
     zz = x_statistics[7] / span / span
     hh = h_statistics[7] / h_span / h_span
     zh = common / span / h_span
@@ -175,8 +210,9 @@ def sums_from_moments(
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
         mean = zh + count * z_mean * h_mean
         total = h_span / h_statistics[0] * used
-        entropy = tl.where(h_span == float("inf"), -tl.log(zero + count), logs / total - tl.log(total))
-        one = entropy - mean * COOLING + x_state[3]
+        # The logarithms of both distributions are taken over the uniform one's, so that they are small.
+        gain = tl.where(h_span == float("inf"), 0.0, logs / total - tl.log(total / count))
+        one = gain - mean * COOLING + x_state[4]
         first = zero - 1.0
         first_z = -mean
     return (one, two, three, first, second, first_z, second_z), lost
@@ -203,7 +239,7 @@ def finish(sums, x_statistics, x_state, count, PARTS: tl.constexpr, P: tl.conste
         a = -1.0 / norms
         b = one / (norms * tl.where(empty, 1.0, two))
     if KIND == "energy":
-        size = 0.0 * one
+        size = tl.zeros_like(one)
         if field(PARTS, P, MODEL) != "softmax" and field(PARTS, P, MODEL) != "softmax_raw":
             low = (x_statistics[2] - x_state[0]) / x_state[1] + x_state[2]
             high = (x_statistics[3] - x_state[0]) / x_state[1] + x_state[2]

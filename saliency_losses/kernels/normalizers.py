@@ -1,8 +1,8 @@
 """Normalisers of rows: from statistics to a map of the cells, and back to the gradient of the raw map.
 
 Every normaliser is an affine map of the scaled cells, ``z = (x - origin) / span + offset``, and for some a function
-of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax the logarithm of the
-sum of exponentials and the mean of z under the distribution.
+of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax the logarithms of the
+sum and of the mean of its exponentials, and the mean of z under the distribution.
 """
 
 import triton
@@ -10,19 +10,22 @@ import triton.language as tl
 
 from saliency_losses.kernels.plan import Part
 from saliency_losses.kernels.resize import load_cells, stages
-from saliency_losses.kernels.statistics import TINY
+from saliency_losses.kernels.statistics import TINY, anchor
 
 __all__ = [
     "HUMAN",
     "MINIMUM",
     "MODEL",
+    "affine",
     "chain",
+    "field",
     "log_normalized",
+    "mass_by_visit",
     "normalized",
     "raw_gradient",
     "standard",
     "state_at_once",
-    "state_by_visit",
+    "with_mass",
 ]
 
 MODEL = tl.constexpr(Part._fields.index("norm"))
@@ -37,10 +40,11 @@ def field(parts, part, index):
 
 
 @triton.jit
-def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """Origin, span and offset of a row; a flat or empty one has span infinity."""
-    scale, size, low, high, _, _, mean, squares = statistics
-    zero = 0.0 * scale
+    scale, size, low, high, _, _, rise, squares = statistics
+    mean = anchor(low, high) + rise
+    zero = tl.zeros_like(scale)
     inf = zero + float("inf")
     number = mean == mean
     NORM: tl.constexpr = field(PARTS, P, SIDE)
@@ -67,7 +71,7 @@ def _affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.co
     if NORM == "sum":
         shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
-        total = count * (mean + shift)
+        total = count * (anchor(low, high) + shift + rise)
         origin = -shift
         span = tl.where(empty, inf, tl.where(total == 0.0, 1.0, total))
         offset = tl.where(empty, 1.0 / count, 0.0)
@@ -82,30 +86,24 @@ def standard(x, statistics, state):
 
 
 @triton.jit
-def _peak(statistics, origin, span, COOLING: tl.constexpr):
-    return (statistics[3] - origin) / span * COOLING
+def _peak(statistics, state, COOLING: tl.constexpr):
+    return (statistics[3] - state[0]) / state[1] * COOLING
 
 
 @triton.jit
-def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
-    """A normaliser's state for rows that are on chip."""
-    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
-    log_total, mean = 0.0 * origin, 0.0 * origin
-    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
-        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
-        z = standard(x, statistics, (origin, span, offset))
-        share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
-        total = tl.sum(share, 1)
-        log_total = top + tl.log(total)
-        mean = tl.sum(share * z, 1) / total
-    return origin, span, offset, log_total, mean
+def _shares(x, inside, statistics, state, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """Exponentials of a softmax, one at the peak, and these times z."""
+    COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
+    z = standard(x, statistics, state)
+    share = tl.where(inside, tl.exp(z * COOLING - _peak(statistics, state, COOLING)[:, None]), 0.0)
+    return share, share * z
 
 
 @triton.jit
-def state_by_visit(
+def mass_by_visit(
     row,
     statistics,
+    state,
     count,
     PARTS: tl.constexpr,
     P: tl.constexpr,
@@ -113,26 +111,42 @@ def state_by_visit(
     SIZES: tl.constexpr,
     C: tl.constexpr,
 ):
-    """A normaliser's state for a row too long for the chip, which a softmax visits once more."""
-    origin, span, offset = _affine(statistics, count, PARTS, P, SIDE)
-    log_total, mean = 0.0 * origin, 0.0 * origin
+    """The sums of the exponentials of a softmax, and of these times z, over cells that are visited; else zeros."""
+    total = tl.zeros((1, C), tl.float32)
+    weighted = tl.zeros((1, C), tl.float32)
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
-        COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
-        top = _peak(statistics, origin, span, COOLING)
         cells = tl.arange(0, C)[None, :]
-        total = tl.zeros((1, C), tl.float32)
-        weighted = tl.zeros((1, C), tl.float32)
         for start in tl.range(0, count, C, num_stages=stages(SIZES)):
             inside = start + cells < count
             x = load_cells(row, start + cells, inside, SIZES)
-            z = standard(x, statistics, (origin, span, offset))
-            share = tl.where(inside, tl.exp(z * COOLING - top[:, None]), 0.0)
+            share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
             total += share
-            weighted += share * z
-        total = tl.sum(total, 1)
+            weighted += times_z
+    return tl.sum(total, 1), tl.sum(weighted, 1)
+
+
+@triton.jit
+def with_mass(statistics, state, total, weighted, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """A normaliser's state, from its affine part and the sums of a softmax."""
+    log_total, log_mean, mean = tl.zeros_like(total), tl.zeros_like(total), tl.zeros_like(total)
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        top = _peak(statistics, state, 1.0 / field(PARTS, P, SIDE + TEMPERATURE))
         log_total = top + tl.log(total)
-        mean = tl.sum(weighted, 1) / total
-    return origin, span, offset, log_total, mean
+        log_mean = top + tl.log(total / count)
+        mean = weighted / total
+    return state[0], state[1], state[2], log_total, log_mean, mean
+
+
+@triton.jit
+def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+    """A normaliser's state for rows that are on chip."""
+    state = affine(statistics, count, PARTS, P, SIDE)
+    total, weighted = tl.zeros_like(state[0]), tl.zeros_like(state[0])
+    if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
+        share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
+        total = tl.sum(share, 1)
+        weighted = tl.sum(times_z, 1)
+    return with_mass(statistics, state, total, weighted, count, PARTS, P, SIDE)
 
 
 @triton.jit
@@ -189,13 +203,14 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
         P: Which.
     """
     NORM: tl.constexpr = field(PARTS, P, MODEL)
-    scale, _, low, high, lows, highs, mean, squares = statistics
+    scale, _, low, high, lows, highs, rise, squares = statistics
+    mean = anchor(low, high) + rise
     span = state[1]
     if NORM == "softmax" or NORM == "softmax_raw":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
         share = normalized(z, state, PARTS, P, MODEL)
         slope = (slope - share * first[:, None]) * COOLING
-        second = (second - first * state[4]) * COOLING
+        second = (second - first * state[5]) * COOLING
     result = slope
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
@@ -226,4 +241,4 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
             shifted = state[0] < 0.0
             pull = tl.where(shifted, (first - count * second) / lows, 0.0)
             result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
-    return tl.div_rn(result, tl.broadcast_to(span[:, None], x.shape)) * scale[:, None]
+    return result * tl.div_rn(scale, span)[:, None]

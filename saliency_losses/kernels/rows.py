@@ -8,15 +8,29 @@ that visits it once, in several programs.
 import triton
 import triton.language as tl
 
-from saliency_losses.kernels.comparisons import MOMENTS, finish, slope_of_cells, sums_from_moments, sums_of_cells
-from saliency_losses.kernels.normalizers import HUMAN, MODEL, field, raw_gradient, state_at_once, state_by_visit
-from saliency_losses.kernels.resize import lines_of, load_cells, load_lines, share_of, size, stages
+from saliency_losses.kernels.comparisons import (
+    MOMENTS,
+    finish,
+    slope_of_cells,
+    sums_by_visit,
+    sums_from_moments,
+    sums_of_cells,
+)
+from saliency_losses.kernels.kept import OF_PART, OF_ROW, conclude, load_all, store_all
+from saliency_losses.kernels.normalizers import (
+    HUMAN,
+    MODEL,
+    affine,
+    field,
+    mass_by_visit,
+    raw_gradient,
+    state_at_once,
+    with_mass,
+)
+from saliency_losses.kernels.resize import lines_of, load_lines, share_of, size
 from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
 
 __all__ = ["enlarged_rows_backward", "long_rows_backward", "long_rows_forward", "short_rows"]
-
-OF_ROW = tl.constexpr(16)  # numbers left for backward: both sides' statistics
-OF_PART = tl.constexpr(14)  # and per divergence: both normalisers' state, factors and sums of the slope
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -72,53 +86,6 @@ def short_rows(
         tl.store(total_ptr + rows, total, there)
 
 
-@triton.jit
-def _sums_by_visit(
-    x_row,
-    h_row,
-    count,
-    x_statistics,
-    h_statistics,
-    x_state,
-    h_state,
-    PARTS: tl.constexpr,
-    P: tl.constexpr,
-    SIZES: tl.constexpr,
-    C: tl.constexpr,
-):
-    cells = tl.arange(0, C)[None, :]
-    zero = tl.zeros((1, C), tl.float32)
-    one, two, three, first, second, first_z, second_z = zero, zero, zero, zero, zero, zero, zero
-    for start in tl.range(0, count, C, num_stages=stages(SIZES)):
-        inside = start + cells < count
-        x = load_cells(x_row, start + cells, inside, SIZES)
-        h = tl.load(h_row + start + cells, inside, 0.0).to(tl.float32)
-        terms = sums_of_cells(x, h, inside, x_statistics, h_statistics, x_state, h_state, PARTS, P)
-        one += terms[0]
-        two += terms[1]
-        three += terms[2]
-        first += terms[3]
-        second += terms[4]
-        first_z += terms[5]
-        second_z += terms[6]
-    sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
-    return sums + (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
-
-
-@triton.jit
-def _store_all(numbers, start_ptr, stride):
-    for index in tl.static_range(len(numbers)):
-        tl.store(start_ptr + index * stride + tl.arange(0, 1), numbers[index])
-
-
-@triton.jit
-def _load_all(start_ptr, stride, COUNT: tl.constexpr):
-    numbers = ()
-    for index in tl.static_range(COUNT):
-        numbers = numbers + (tl.load(start_ptr + index * stride + tl.arange(0, 1)),)
-    return numbers
-
-
 @triton.jit(do_not_specialize=["batch"])
 def long_rows_forward(
     x_ptr,  # (B, N), rows x_stride apart
@@ -142,31 +109,41 @@ def long_rows_forward(
     h_row = h_ptr + row * h_stride
     stride = batch.to(tl.int64)
     x_statistics, h_statistics, common, logs, used = rows_by_visits(x_row, h_row, count, LOGS, SIZES, C)
-    _store_all(x_statistics + h_statistics, kept_ptr + row, stride)
+    store_all(x_statistics + h_statistics, kept_ptr + row, stride)
     total = tl.zeros((1,), tl.float32)
     for part in tl.static_range(len(PARTS)):
-        x_state = state_by_visit(x_row, x_statistics, count, PARTS, part, MODEL, SIZES, C)
-        h_state = state_by_visit(h_row, h_statistics, count, PARTS, part, HUMAN, (), C)
+        x_state = affine(x_statistics, count, PARTS, part, MODEL)
+        mass, weighted = mass_by_visit(x_row, x_statistics, x_state, count, PARTS, part, MODEL, SIZES, C)
+        x_state = with_mass(x_statistics, x_state, mass, weighted, count, PARTS, part, MODEL)
+        h_state = affine(h_statistics, count, PARTS, part, HUMAN)
+        mass, weighted = mass_by_visit(h_row, h_statistics, h_state, count, PARTS, part, HUMAN, (), C)
+        h_state = with_mass(h_statistics, h_state, mass, weighted, count, PARTS, part, HUMAN)
         if field(PARTS, part, MOMENTS):
             sums, lost = sums_from_moments(
                 x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part
             )
             if field(PARTS, part, 0) == "mse":
                 if tl.max(lost.to(tl.int32), 0) > 0:
-                    sums = _sums_by_visit(
+                    sums = sums_by_visit(
                         x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, SIZES, C
                     )
         else:
-            sums = _sums_by_visit(
+            sums = sums_by_visit(
                 x_row, h_row, count, x_statistics, h_statistics, x_state, h_state, PARTS, part, SIZES, C
             )
-        value, a, b, slopes, slopes_z = finish(sums, x_statistics, x_state, count, PARTS, part)
-        _store_all(
-            x_state + h_state + (a, b, slopes, slopes_z), kept_ptr + (OF_ROW + part * OF_PART) * stride + row, stride
+        total += conclude(
+            sums,
+            x_statistics,
+            x_state,
+            h_state,
+            count,
+            weights_ptr + row,
+            values_ptr + row,
+            kept_ptr + row,
+            stride,
+            PARTS,
+            part,
         )
-        weight = tl.load(weights_ptr + part * stride + row + tl.arange(0, 1))
-        tl.store(values_ptr + part * stride + row + tl.arange(0, 1), value)
-        total += tl.where(weight != 0.0, weight * value, 0.0)
     tl.store(total_ptr + row + tl.arange(0, 1), total)
 
 
@@ -177,9 +154,9 @@ def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
     gradient = tl.zeros(x.shape, tl.float32)
     for part in tl.static_range(len(PARTS)):
         own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]
-        x_state, h_state = own[:5], own[5:10]
-        z, slope = slope_of_cells(x, h, own[10], own[11], x_statistics, h_statistics, x_state, h_state, PARTS, part)
-        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[12], own[13], count, PARTS, part)
+        x_state, h_state = own[:6], own[6:12]
+        z, slope = slope_of_cells(x, h, own[12], own[13], x_statistics, h_statistics, x_state, h_state, PARTS, part)
+        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[14], own[15], count, PARTS, part)
         weight = weights[part][:, None]
         gradient += tl.where(weight != 0.0, weight * slope, 0.0)
     return gradient
@@ -208,8 +185,8 @@ def long_rows_backward(
     h_row = h_ptr + row * h_stride
     stride = batch.to(tl.int64)
     cells = tl.arange(0, C)[None, :]
-    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
-    weights = _load_all(weights_ptr + row, stride, len(PARTS))
+    kept = load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = load_all(weights_ptr + row, stride, len(PARTS))
     upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
     begin = tl.program_id(1) * VISIT
     for start in tl.range(begin, tl.minimum(begin + VISIT, count), C, num_stages=3):
@@ -249,8 +226,8 @@ def enlarged_rows_backward(
     stride = batch.to(tl.int64)
     columns = tl.arange(0, C)[None, :]
     upstream = tl.load(upstream_ptr + row * upstream_stride + tl.arange(0, 1))
-    kept = _load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
-    weights = _load_all(weights_ptr + row, stride, len(PARTS))
+    kept = load_all(kept_ptr + row, stride, OF_ROW + len(PARTS) * OF_PART)
+    weights = load_all(weights_ptr + row, stride, len(PARTS))
     band = tl.zeros((LINES, C), tl.float32)
     begin, end = lines_of(line, HEIGHT, TALL, size(SIZES, 4))
     for start in range(begin, end, LINES):
