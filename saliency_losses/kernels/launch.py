@@ -22,7 +22,7 @@ from saliency_losses.kernels.support import LONGEST_SHORT_ROW
 
 __all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launches"]
 
-_SHORT_PROGRAM = 512  # cells of several short rows that one program takes
+_SHORT_PROGRAM = 256  # cells of several short rows that one program takes
 _FEWEST_PROGRAMS = 512  # that keep a GPU busy: fewer long rows are split
 _LONG_VISIT = 8192  # cells of a long row that one program takes in backward
 
@@ -99,7 +99,7 @@ def forward_launches(
         return _split_launches(model, human, weights, total, values, kept, plan, splits)
     logs = _needs_logs(plan)
     arguments = model, human, weights, total, values, kept, batch, count, model.stride(0), human.stride(0)
-    warps = 16 if len(plan.parts) == 1 and _visits_again(plan.parts[0]) else 8
+    warps = 16 if plan.sizes or (len(plan.parts) == 1 and _visits_again(plan.parts[0])) else 8
     options = _options(plan, warps, LOGS=logs, SIZES=plan.sizes, C=128 * warps)
     return [Launch(long_rows_forward, (batch,), arguments, options)]
 
@@ -149,7 +149,7 @@ def backward_launch(
     if plan.sizes:
         height, _, _, breadth, _ = plan.sizes
         cells = triton.next_power_of_2(breadth)
-        options = _options(plan, 8, SIZES=plan.sizes, LINES=max(1, 1024 // cells), C=cells)
+        options = _options(plan, 4, SIZES=plan.sizes, LINES=max(1, 512 // cells), C=cells)
         return Launch(enlarged_rows_backward, (batch, height), (*maps, batch, *strides), options)
     arguments = *maps, batch, count, *strides
     grid = batch, triton.cdiv(count, _LONG_VISIT)
@@ -161,7 +161,7 @@ def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: Plan, *,
     batch, count = model.shape
     cells = max(16, triton.next_power_of_2(count))
     rows = max(1, _SHORT_PROGRAM // cells)
-    warps = max(4, min(16, rows * cells // 256))
+    warps = max(4, min(16 if len(plan.parts) <= 2 else 8, rows * cells // 256))
     integers = batch, count, model.stride(0), human.stride(0), upstream_stride
     options = _options(plan, warps, GRADIENT=gradient, R=rows, C=cells)
     return Launch(short_rows, (triton.cdiv(batch, rows),), (*maps, *integers), options)

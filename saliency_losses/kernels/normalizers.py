@@ -219,8 +219,8 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
         if NORM == "softmax":
-            centred = z + ((high - anchor(low, high) - rise) / span)[:, None]
-            result = slope - centred * (second / count)[:, None]
+            bend = second / count
+            result = slope - z * bend[:, None] - (bend * ((high - anchor(low, high) - rise) / span))[:, None]
         if NORM == "zscore" or NORM == "zscore_relu":
             deviation = tl.sqrt_rn(squares / count)
             bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)
