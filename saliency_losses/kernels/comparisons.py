@@ -160,7 +160,11 @@ def slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PAR
     """Z and the derivative of the value by it (by the logarithm of a softmax), statistics held, (R, C)."""
     found = _cells(x, h, x_statistics, h_statistics, x_state, h_state, PARTS, P)
     z, factor, _, _, _, first, second = found
-    return z, (a[:, None] * first + b[:, None] * second) * factor
+    slope = a[:, None] * first
+    KIND: tl.constexpr = field(PARTS, P, 0)
+    if KIND == "cosine" or KIND == "energy" or KIND == "dice" or KIND == "dice_unsquared" or KIND == "soft_iou":
+        slope += b[:, None] * second
+    return z, slope * factor
 
 
 @triton.jit

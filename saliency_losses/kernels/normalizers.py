@@ -212,8 +212,8 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
         if NORM == "softmax":
-            centred = z + ((high - mean - missed) / span)[:, None]
-            result = slope - centred * (second / count)[:, None]
+            bend = second / count
+            result = slope - z * bend[:, None] - (bend * ((high - mean - missed) / span))[:, None]
         if NORM == "zscore" or NORM == "zscore_relu":
             deviation = tl.sqrt_rn(squares / count)
             bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)
