@@ -133,7 +133,7 @@ def run(
 
 
 def _tests_pass() -> bool:
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text()]
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
     if not files:
         _say("No test is marked gpu.")
         return False
