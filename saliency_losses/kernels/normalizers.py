@@ -1,10 +1,11 @@
 """Normalisers of rows: from statistics to a map of the cells, and back to the gradient of the raw map.
 
 Every normaliser is an affine map of the scaled cells, ``z = (x - origin) / span + offset``, and for some a function
-of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax the logarithms of the
-sum and of the mean of its exponentials, and the mean of z under the distribution.
+of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax, whose z is zero at the
+largest cell, the logarithms of the sum and of the mean of its exponentials, and the mean of z under the distribution.
 """
 
+import torch
 import triton
 import triton.language as tl
 
@@ -32,6 +33,8 @@ MODEL = tl.constexpr(Part._fields.index("norm"))
 HUMAN = tl.constexpr(Part._fields.index("human_norm"))
 _EPS, _FLOOR, MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
 
+_LEAST = tl.constexpr(torch.finfo(torch.float32).min)
+
 
 @triton.constexpr_function
 def field(parts, part, index):
@@ -53,6 +56,8 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
     origin, span, offset = zero, zero + 1.0, zero
     if NORM == "none" or NORM == "softmax_raw":
         span = scale
+    if NORM == "softmax_raw":
+        origin = high
     if NORM == "minmax":
         origin = low
         span = tl.where((high - low <= EPS * size) & number, inf, high - low + floor)
@@ -68,6 +73,10 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
         variance = squares / count
         origin = mean
         span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
+        if NORM == "softmax":
+            origin = high
+        else:  # the mean is rounded, which matters where a map is nearly flat
+            offset = (mean - anchor(low, high) - rise) / span
     if NORM == "sum":
         shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
@@ -86,16 +95,11 @@ def standard(x, statistics, state):
 
 
 @triton.jit
-def _peak(statistics, state, COOLING: tl.constexpr):
-    return (statistics[3] - state[0]) / state[1] * COOLING
-
-
-@triton.jit
 def _shares(x, inside, statistics, state, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """Exponentials of a softmax, one at the peak, and these times z."""
     COOLING: tl.constexpr = 1.0 / field(PARTS, P, SIDE + TEMPERATURE)
     z = standard(x, statistics, state)
-    share = tl.where(inside, tl.exp(z * COOLING - _peak(statistics, state, COOLING)[:, None]), 0.0)
+    share = tl.where(inside, tl.exp(z * COOLING), 0.0)
     return share, share * z
 
 
@@ -126,13 +130,12 @@ def mass_by_visit(
 
 
 @triton.jit
-def with_mass(statistics, state, total, weighted, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+def with_mass(state, total, weighted, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """A normaliser's state, from its affine part and the sums of a softmax."""
     log_total, log_mean, mean = tl.zeros_like(total), tl.zeros_like(total), tl.zeros_like(total)
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
-        top = _peak(statistics, state, 1.0 / field(PARTS, P, SIDE + TEMPERATURE))
-        log_total = top + tl.log(total)
-        log_mean = top + tl.log(total / count)
+        log_total = tl.log(total)
+        log_mean = tl.log(total / count)
         mean = weighted / total
     return state[0], state[1], state[2], log_total, log_mean, mean
 
@@ -146,7 +149,7 @@ def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.const
         share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
         total = tl.sum(share, 1)
         weighted = tl.sum(times_z, 1)
-    return with_mass(statistics, state, total, weighted, count, PARTS, P, SIDE)
+    return with_mass(state, total, weighted, count, PARTS, P, SIDE)
 
 
 @triton.jit
@@ -165,7 +168,8 @@ def log_normalized(z, state, PARTS: tl.constexpr, P: tl.constexpr):
     """The logarithm of the model's map as a distribution."""
     if field(PARTS, P, MODEL) == "sum":
         return tl.log(z + tl.maximum(field(PARTS, P, MODEL + _LOG_FLOOR), TINY))
-    return z * (1.0 / field(PARTS, P, MODEL + TEMPERATURE)) - state[3][:, None]
+    logs = z * (1.0 / field(PARTS, P, MODEL + TEMPERATURE)) - state[3][:, None]
+    return tl.where(logs < _LEAST, _LEAST, logs) if field(PARTS, P, MODEL) == "softmax_raw" else logs
 
 
 @triton.jit
@@ -215,7 +219,8 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
         if NORM == "softmax":
-            result = slope - z * (second / count)[:, None]
+            centred = z + ((high - anchor(low, high) - rise) / span)[:, None]
+            result = slope - centred * (second / count)[:, None]
         if NORM == "zscore" or NORM == "zscore_relu":
             deviation = tl.sqrt_rn(squares / count)
             bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)

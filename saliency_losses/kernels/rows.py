@@ -114,10 +114,10 @@ def long_rows_forward(
     for part in tl.static_range(len(PARTS)):
         x_state = affine(x_statistics, count, PARTS, part, MODEL)
         mass, weighted = mass_by_visit(x_row, x_statistics, x_state, count, PARTS, part, MODEL, SIZES, C)
-        x_state = with_mass(x_statistics, x_state, mass, weighted, count, PARTS, part, MODEL)
+        x_state = with_mass(x_state, mass, weighted, count, PARTS, part, MODEL)
         h_state = affine(h_statistics, count, PARTS, part, HUMAN)
         mass, weighted = mass_by_visit(h_row, h_statistics, h_state, count, PARTS, part, HUMAN, (), C)
-        h_state = with_mass(h_statistics, h_state, mass, weighted, count, PARTS, part, HUMAN)
+        h_state = with_mass(h_state, mass, weighted, count, PARTS, part, HUMAN)
         if field(PARTS, part, MOMENTS):
             sums, lost = sums_from_moments(
                 x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part

@@ -43,8 +43,8 @@ def _states(
         sums = sums + (tl.sum(tl.load(chunk_ptr + index * stride, there, 0.0), 1),)
     x_state = affine(x_statistics, count, PARTS, P, MODEL)
     h_state = affine(h_statistics, count, PARTS, P, HUMAN)
-    x_state = with_mass(x_statistics, x_state, sums[0], sums[1], count, PARTS, P, MODEL)
-    return x_state, with_mass(h_statistics, h_state, sums[2], sums[3], count, PARTS, P, HUMAN)
+    x_state = with_mass(x_state, sums[0], sums[1], count, PARTS, P, MODEL)
+    return x_state, with_mass(h_state, sums[2], sums[3], count, PARTS, P, HUMAN)
 
 
 @triton.jit(do_not_specialize=["batch"])

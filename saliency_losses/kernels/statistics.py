@@ -45,9 +45,10 @@ def rows_at_once(x, inside, count):
     high = high * scale
     lows = tl.sum((inside & (x == low[:, None])).to(tl.float32), 1)
     highs = tl.sum((inside & (x == high[:, None])).to(tl.float32), 1)
-    mean = tl.sum(x, 1) / count
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    return scale, size, low, high, lows, highs, mean - anchor(low, high), tl.sum(centred * centred, 1)
+    moved = tl.where(inside, x - anchor(low, high)[:, None], 0.0)
+    rise = tl.sum(moved, 1) / count
+    centred = tl.where(inside, moved - rise[:, None], 0.0)
+    return scale, size, low, high, lows, highs, rise, tl.sum(centred * centred, 1)
 
 
 @triton.jit
