@@ -19,7 +19,7 @@ test-peers: .venv/.peers
 
 # Triton either interprets kernels or compiles them: one process for each.
 kernels: .venv/.test
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 -m interpreter tests/kernels
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 -m "interpreter and not slow" tests/kernels
 	$(BIN)/python -m pytest -n 2 -m ahead tests/kernels
 
 test-gpu: .venv/.test

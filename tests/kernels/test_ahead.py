@@ -73,19 +73,19 @@ def test_every_length_of_rows_in_every_dtype(rows: int, cells: int, dtype: torch
     compile_all([sl.create_divergence("kl")], *empty(rows, cells, dtype))
 
 
-@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (FEW, 5000), (MANY, 5000)])
+@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (MANY, 5000)])
 @pytest.mark.parametrize("human", DTYPES)
 def test_human_maps_of_another_dtype(human: torch.dtype, rows: int, cells: int) -> None:
     compile_all([sl.create_divergence("mse")], empty(rows, cells, torch.float16)[0], empty(rows, cells, human)[1])
 
 
-@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (FEW, 5000), (MANY, 5000)])
+@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (MANY, 5000)])
 @pytest.mark.parametrize("name", sl.divergences.list_normalizers())
 def test_every_normalizer(name: str, rows: int, cells: int) -> None:
     compile_all([sl.create_divergence("mae", normalize=name, human_normalize=name)], *empty(rows, cells))
 
 
-@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (FEW, 5000), (MANY, 5000)])
+@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (MANY, 5000)])
 @pytest.mark.parametrize(
     "divergence",
     [
@@ -103,8 +103,14 @@ def test_options_that_change_a_kernel(divergence: Divergence, rows: int, cells: 
     compile_all([divergence], *empty(rows, cells))
 
 
-@pytest.mark.parametrize("sizes", [(7, 7, 14, 14, 0), (7, 7, 224, 224, 0), (14, 14, 224, 224, 1), (5, 6, 51, 70, 0)])
-@pytest.mark.parametrize("parts", [*KINDS, *SUMS])
+ENLARGED = (7, 7, 224, 224, 0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sizes"),
+    [(parts, ENLARGED) for parts in (*KINDS, SUMS[-1])]
+    + [("mse+kl", sizes) for sizes in ((7, 7, 14, 14, 0), (14, 14, 224, 224, 1), (5, 6, 51, 70, 0))],
+)
 def test_maps_that_are_enlarged(parts: str, sizes: tuple[int, ...]) -> None:
     height, width, taller, wider, _ = sizes
     model, human = torch.rand(2, height * width), torch.rand(2, taller * wider)
@@ -115,7 +121,7 @@ def strided(rows: int, cells: int, stride: int, offset: int = 0) -> Tensor:
     return torch.empty(offset + rows * stride + cells).as_strided((rows, cells), (stride, 1), offset)
 
 
-@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (FEW, 5008), (MANY, 5008)])
+@pytest.mark.parametrize(("rows", "cells"), [(FEW, 49), (MANY, 5008)])
 @pytest.mark.parametrize(
     ("stride", "offset"), [(0, 0), (1, 0), (6000, 0), (6001, 0), (6000, 1)], ids=["0", "1", "16n", "odd", "unaligned"]
 )
