@@ -36,7 +36,7 @@ def evaluate_fused(
     model, human, weights = _dense(model), _dense(human), weights.contiguous()
     if torch.compiler.is_compiling():
         total, values, _ = _forward(model, human, weights, str((*plan.sizes, [list(part) for part in plan.parts])))
-        return total, values
+        return total, values.detach()
     total, values = _Fused.apply(model, human, weights, plan, definition)
     return total, values
 
@@ -59,7 +59,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         model, human, weights, kept = ctx.saved_tensors
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+        if torch.is_grad_enabled() or _is_transformed(upstream):
             if ctx.definition is None:
                 raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan.parts)))
             with torch.enable_grad():
@@ -69,6 +69,11 @@ class _Fused(torch.autograd.Function):
         else:
             gradient = launch.backward(model, human, weights, kept, upstream, ctx.plan)
         return gradient, None, None, None, None
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether several gradients are asked for at once."""
+    return torch._C._are_functorch_transforms_active() or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 @torch.library.custom_op("saliency_losses::fused", mutates_args=())

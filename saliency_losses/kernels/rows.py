@@ -70,10 +70,12 @@ def short_rows(
         one, two, three, first, second, first_z, second_z = terms
         sums = (tl.sum(one, 1), tl.sum(two, 1), tl.sum(three, 1))
         sums += (tl.sum(first, 1), tl.sum(second, 1), tl.sum(first_z, 1), tl.sum(second_z, 1))
-        value, a, b, slopes, slopes_z = finish(sums, x_statistics, x_state, count, PARTS, part)
+        value, a, b, _, _ = finish(sums, x_statistics, x_state, count, PARTS, part)
         weight = tl.load(weights_ptr + part * batch.to(tl.int64) + rows, there, 0.0)
         if GRADIENT:
             z, slope = slope_of_cells(x, h, a, b, x_statistics, h_statistics, x_state, h_state, PARTS, part)
+            slope = tl.where(inside, slope, 0.0)
+            slopes, slopes_z = tl.sum(slope, 1), tl.sum(slope * z, 1)  # no digits cancel, as in sums of the two terms
             own = raw_gradient(slope, x, z, x_statistics, x_state, slopes, slopes_z, count, PARTS, part)
             gradient += tl.where(weight[:, None] != 0.0, weight[:, None] * own, 0.0)
         else:
