@@ -202,7 +202,7 @@ def sums_from_moments(
         first_z = zz - zh + count * gap * z_mean
         lost = one < 0.0625 * (zz + hh + count * (z_mean * z_mean + h_mean * h_mean))
     if KIND == "correlation" or KIND == "cosine":
-        one = zh + count * z_mean * h_mean
+        one = zh + count * (z_mean * h_mean)
         first = count * h_mean
         first_z = one
     if KIND == "cosine":
@@ -212,7 +212,7 @@ def sums_from_moments(
         second_z = two
     if KIND == "kl":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
-        mean = zh + count * z_mean * h_mean
+        mean = zh + count * (z_mean * h_mean)
         total = h_span / h_statistics[0] * used
         # The logarithms of both distributions are taken over the uniform one's, so that they are small.
         gain = tl.where(h_span == float("inf"), 0.0, logs / total - tl.log(total / count))
