@@ -192,7 +192,7 @@ def sums_from_moments(
     if field(PARTS, P, MODEL) != "zscore":
         z_mean = (x_statistics[6] - x_state[0] + x_statistics[8]) / span + x_state[2]
     if field(PARTS, P, HUMAN) != "zscore":
-        h_mean = (h_statistics[6] - h_state[0]) / h_span + h_state[2]
+        h_mean = (h_statistics[6] - h_state[0] + h_statistics[8]) / h_span + h_state[2]
     zz = x_statistics[7] / span / span
     hh = h_statistics[7] / h_span / h_span
     zh = common / span / h_span
