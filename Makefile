@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers lint docs lean benchmark format clean
+.PHONY: demo test test-slow test-peers kernels test-gpu lint docs lean benchmark benchmark-gpu format clean
 
 demo: .venv/.examples
 	$(BIN)/python -m examples.synthetic_faces
@@ -16,6 +16,14 @@ test-slow: .venv/.test
 
 test-peers: .venv/.peers
 	$(BIN)/python -m pytest -m peers tests/test_peers.py tests/test_attention.py
+
+# Triton either interprets kernels or compiles them: one process for each.
+kernels: .venv/.test
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 -m "interpreter and not slow" tests/kernels
+	$(BIN)/python -m pytest -n 2 -m ahead tests/kernels
+
+test-gpu: .venv/.test
+	$(BIN)/python -m pytest -m gpu tests/kernels
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -32,7 +40,10 @@ docs: .venv/.docs
 	@echo "docs/_build/html/index.html"
 
 benchmark: .venv/.test
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks
+
+benchmark-gpu: .venv/.test
+	$(BIN)/python -m benchmarks --gpu
 
 lean:
 	$(PYTHON) .ci/lean.py

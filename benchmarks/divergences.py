@@ -1,130 +1,155 @@
-"""What a divergence costs beside the shortest plain PyTorch of the same value: ``python -m benchmarks.divergences``.
+"""What each divergence costs: each way to compute it against the others, and against the least bytes it must move."""
 
-Forward and backward on the CPU, on dense maps. Rounds are interleaved and a row is the median over rounds of the ratio
-to the plain formula of the same round. Values and gradients are compared before anything is timed. Memory is the peak
-beyond the inputs that PyTorch's profiler sees, in batches of maps: one is what the model's maps take.
-"""
-
-import argparse
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from itertools import accumulate
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 
-import saliency_losses as sl
-from benchmarks.shortest import SHORTEST, Formula
-from saliency_losses.divergences import KL, MAE, MSE, Divergence
+from benchmarks.grid import Case, cases
+from benchmarks.parity import DTYPES, allowed, check, errors, in_interpreter, require
+from benchmarks.schema import Copy, DivergenceRow, Errors, ParityRow, Spread, Variant
+from benchmarks.settings import Budget, Settings
+from benchmarks.shortest import Formula
+from benchmarks.timing import Sample, Timer, Work, decisive, graphed, interleave, ratio, times
+from benchmarks.traffic import launches, least_bytes, peak_maps
+from benchmarks.variants import draw, has_triton, make, work
+from saliency_losses.table import aligned
 
-Step = Callable[[], float]
+__all__ = ["measure", "parity", "table"]
+
+PAIRS = [
+    ("eager", "plain"),
+    ("eager", "compile"),
+    ("triton", "plain"),
+    ("triton", "eager"),
+    ("triton", "compile"),
+    ("triton in compile", "triton"),
+]
+HEADING = (
+    *("divergence", "maps", "dtype", "pass", "variant", "ms", "quartiles", "x eager"),
+    *("GB/s", "of copy", "maps held", "launches", "error"),
+)
+_OTHERS = 1e-3  # the error that is overlooked in what stands beside our kernels
 
 
-def make_step(compare: Formula, model: Tensor, human: Tensor, weights: Tensor) -> Step:
-    """Forward and backward; returns its time in seconds."""
+def parity(settings: Settings, budget: Budget) -> list[ParityRow]:
+    """Kernels against float64: on the GPU, or in the interpreter."""
+    if not has_triton():
+        budget.leave_out("kernels", "Triton is not installed")
+        return []
+    found: list[ParityRow] = []
+    with budget.leaving_out("kernels", NotImplementedError):
+        if settings.device == "cuda":
+            found = check([(4, 7), (3, 33), (2, 80), (2, 224)], DTYPES, "cuda")
+        else:
+            found = in_interpreter([(3, 7), (2, 65)], ["float32"] if settings.quick else DTYPES)
+    return found
 
-    def run() -> float:
-        model.grad = None
-        start = time.perf_counter()
-        torch.autograd.backward((compare(model, human) * weights).sum())
-        return time.perf_counter() - start
 
-    return run
+def measure(settings: Settings, budget: Budget, timer: Timer, copy: Copy) -> Iterator[DivergenceRow]:
+    """One row after the other."""
+    for case in cases(settings):
+        if budget.starts(str(case)):
+            with budget.leaving_out(str(case), torch.OutOfMemoryError):
+                yield from measure_case(case, settings, budget, timer, copy)
 
 
-def check_same(name: str, ours: Formula, plain: Formula, model: Tensor, human: Tensor) -> None:
-    """Refuse to time what differs.
+def measure_case(case: Case, settings: Settings, budget: Budget, timer: Timer, copy: Copy) -> Iterator[DivergenceRow]:
+    """A row for each pass over one case.
 
     Raises:
-        RuntimeError: Values or gradients differ.
+        ParityError: A variant differs from float64.
     """
-    model, human = model.detach()[:4].clone().requires_grad_(), human[:4]
-    values = [compare(model, human) for compare in (ours, plain)]
-    grads = [torch.autograd.grad(value.sum(), model)[0] for value in values]
-    for what, (first, second) in (("values", values), ("gradients", grads)):
-        error = float((first - second).detach().abs().max() / second.detach().abs().max().clamp_min(1e-12))
-        if not error < 1e-3:
-            raise RuntimeError(
-                f"The {what} of {name} differ from the plain formula's by {error:.1e}; nothing is timed."
-            )
+    torch.compiler.reset()
+    maps = draw(case.batch, case.size, DTYPES[case.dtype], settings.device, human_size=case.human_size)
+    formulas = {name: make(case.name, name) for name in case.variants}
+    found = dict(_errors(case, formulas, maps, budget))
+    for direction in case.directions:
+        works = {name: work(formulas[name], maps, direction) for name in found}
+        graphs = dict(_graphs(case, works, budget)) if settings.device == "cuda" and direction == "both" else {}
+        samples = interleave({**works, **graphs}, timer, settings.rounds)
+        least = least_bytes(maps[0], maps[1], direction)
+        variants: dict[str, Variant] = {}
+        for name, one in works.items():
+            taken, replayed = times(samples[name]), samples.get(f"{name} graph")
+            count, seconds = launches(one) if settings.device == "cuda" else (None, None)
+            bandwidth = least / decisive(taken)["median"]
+            variants[name] = {
+                "times": taken,
+                "graph": times(replayed) if replayed else None,
+                "errors": found[name],
+                "peak_maps": peak_maps(one, maps[0]),
+                "launches": count,
+                "kernel_seconds": seconds,
+                "bandwidth": bandwidth,
+                "copy_share": bandwidth / copy["bandwidth"],
+            }
+        yield {
+            "divergence": case.name,
+            "batch": case.batch,
+            "size": case.size,
+            "human_size": case.human_size or case.size,
+            "dtype": case.dtype,
+            "direction": direction,
+            "least_bytes": least,
+            "variants": variants,
+            "ratios": dict(_ratios(samples)),
+        }
 
 
-def peak_maps(step: Step, model: Tensor) -> float:
-    """The most memory that PyTorch holds in a step beyond what it held before, in batches of maps."""
-    model.grad = None
-    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
-        step()
-    results: Any = profiler.kineto_results
-    events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
-    held = accumulate(size for _, size in events)
-    return max(held, default=0) / (model.numel() * model.element_size())
+def _errors(
+    case: Case, formulas: Mapping[str, Formula], maps: Sequence[Tensor], budget: Budget
+) -> Iterator[tuple[str, Errors]]:
+    """Of the variants that run; eager first, by which the others are judged."""
+    eager = errors(case.name, formulas["eager"], maps)
+    yield "eager", eager
+    for name in (name for name in formulas if name != "eager"):
+        with budget.leaving_out(f"{case}: {name}", TorchDynamoException, NotImplementedError):
+            found = errors(case.name, formulas[name], maps)
+            limit = allowed(eager, case.dtype, 1e-5 if name.startswith("triton") else _OTHERS)
+            require([{"case": f"{case}: {name}", "errors": found, "eager": eager, "allowed": limit}])
+            yield name, found
 
 
-def measure(ours: Step, plain: Step, rounds: int) -> dict[str, float]:
-    """Median and quartiles of the ratio, and median times in seconds."""
-    for step in (ours, plain):
-        step()
-    times = [(ours(), plain()) if number % 2 else (plain(), ours())[::-1] for number in range(rounds)]
-    low, middle, high = statistics.quantiles([mine / theirs for mine, theirs in times], n=4)
-    return {
-        "ratio": middle,
-        "low": low,
-        "high": high,
-        "seconds": statistics.median(mine for mine, _ in times),
-        "plain_seconds": statistics.median(theirs for _, theirs in times),
-    }
+def _graphs(case: Case, works: Mapping[str, Work], budget: Budget) -> Iterator[tuple[str, Work]]:
+    for name, one in works.items():
+        with budget.leaving_out(f"{case}: {name} as a CUDA graph", RuntimeError):
+            yield f"{name} graph", graphed(one)
 
 
-def flattened(formula: Formula) -> Formula:
-    """The formula for maps of any number of axes."""
-    return lambda model, human: formula(model.flatten(1), human.flatten(1))
+def _ratios(samples: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, Spread]]:
+    """On the device, and where that is not the host, also by the host's clock; of graphs likewise."""
+    for pair in PAIRS:
+        for kind in ("", " graph"):
+            ours, theirs = (samples.get(name + kind) for name in pair)
+            if ours and theirs:
+                yield f"{' / '.join(pair)}{kind}", ratio(ours, theirs)
+                if ours[0].device is not None:
+                    yield f"{' / '.join(pair)}{kind}, wall", ratio(ours, theirs, by="wall")
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=sorted(SHORTEST))
-    parser.add_argument("--output", type=Path, help="a JSON file")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    shape = options.batch, options.size, options.size
-    model, human = torch.randn(shape, requires_grad=True), torch.rand(shape)
-    human[:, : options.size // 2] = 0.0
-    weights = torch.rand(options.batch)
-    print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}, {options.threads} thread(s)")
-    print(f"{shape} float32, {options.rounds} rounds\n")
-    print(f"{'divergence':<24}{'ms':>8}{'plain':>8}{'ratio':>7}{'quartiles':>14}{'memory':>8}{'plain':>7}")
-    results: dict[str, dict[str, Any]] = {}
+def table(rows: Sequence[DivergenceRow]) -> str:
+    """One line per variant of each row."""
+    return aligned(HEADING, (line for row in rows for line in _lines(row)))
 
-    def row(name: str, divergence: Divergence, plain: Formula) -> None:
-        check_same(name, divergence, plain, model, human)
-        steps = [make_step(compare, model, human, weights) for compare in (divergence, plain)]
-        found = measure(steps[0], steps[1], options.rounds)
-        found |= {key: peak_maps(step, model) for key, step in zip(("maps", "plain_maps"), steps, strict=True)}
-        results[name] = found
-        print(
-            f"{name:<24}{found['seconds'] * 1e3:8.1f}{found['plain_seconds'] * 1e3:8.1f}{found['ratio']:7.2f}"
-            f"{found['low']:8.2f}-{found['high']:.2f}{found['maps']:9.1f}{found['plain_maps']:7.1f}",
-            flush=True,
+
+def _lines(row: DivergenceRow) -> Iterator[tuple[str, ...]]:
+    eager = decisive(row["variants"]["eager"]["times"])["median"]
+    for name, variant in row["variants"].items():
+        taken = decisive(variant["times"])
+        yield (
+            row["divergence"],
+            f"{row['batch']} x {row['size']}^2",
+            row["dtype"],
+            row["direction"],
+            name,
+            f"{1e3 * taken['median']:.3f}",
+            f"{1e3 * taken['low']:.3f}-{1e3 * taken['high']:.3f}",
+            f"{taken['median'] / eager:.2f}",
+            f"{variant['bandwidth'] / 1e9:.1f}",
+            f"{variant['copy_share']:.1%}",
+            f"{variant['peak_maps']:.1f}",
+            "" if variant["launches"] is None else str(variant["launches"]),
+            f"{max(variant['errors']['value'], variant['errors']['gradient']):.0e}",
         )
-
-    for name in options.only:
-        row(name, sl.create_divergence(name), flattened(SHORTEST[name]))
-    parts = 0.5 * MSE() + 0.3 * MAE() + 0.2 * KL()
-    row("sum against the parts", parts, lambda model, human: sum(w * part(model, human) for w, part in parts.terms()))
-    if options.output:
-        options.output.write_text(json.dumps({"shape": shape, "torch": torch.__version__, "rows": results}, indent=1))
-
-
-if __name__ == "__main__":
-    main()

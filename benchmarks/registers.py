@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ CAPABILITIES = (80, 90)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 KINDS = ("mse", "mae", "kl", "js", "correlation", "cosine", "energy", "right_reasons", "dice", "soft_iou")
 SUMS = ("mse+kl", "mse+kl+correlation+dice")
-CELLS = (49, 196, 4096, 50176)
+SHAPES = ((256, 49), (256, 196), (256, 4096), (32, 50176), (1024, 50176))  # rows and cells
 _REGISTERS, _WARPS, _PROGRAMS = 65536, 64, 32  # of an H100's multiprocessor
 _SHARED = 227 * 1024
 
@@ -65,7 +66,7 @@ def divergences(parts: str) -> list[Divergence]:
 
 def launches(
     parts: list[Divergence], model: Tensor, human: Tensor, upstream: Tensor | None = None, sizes: tuple[int, ...] = ()
-) -> dict[str, Any]:
+) -> dict[str, list[Any]]:
     """What is launched forward and backward for these maps, (B, n) and (B, N); see the plan for the sizes."""
     from saliency_losses.kernels import launch
     from saliency_losses.kernels.plan import Plan, plan_of
@@ -76,8 +77,8 @@ def launches(
     upstream = torch.ones(len(model)) if upstream is None else upstream
     gradient = torch.empty(model.shape, dtype=model.dtype)
     return {
-        "forward": launch.forward_launch(model, human, weights, *written, plan),
-        "backward": launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan),
+        "forward": launch.forward_launches(model, human, weights, *written, plan),
+        "backward": [launch.backward_launch(model, human, weights, written[2], upstream, gradient, plan)],
     }
 
 
@@ -141,14 +142,13 @@ def resources(kernel: Any) -> Resources:
     return Resources(kernel.metadata.num_warps, registers, stack + local, kernel.metadata.shared)
 
 
-def rows(parts: str, cells: int, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
+def rows(parts: str, rows: int, cells: int, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
     """What the kernels of these parts take, for every capability."""
-    maps = torch.rand(2, cells, dtype=dtype)
-    for direction, launch in launches(divergences(parts), maps, maps.clone()).items():
-        for capability in CAPABILITIES:
-            kernel = compiled(launch, capability)
-            found = resources(kernel)
-            case = {"parts": parts, "cells": cells, "dtype": str(dtype).removeprefix("torch.")}
+    model, human = torch.empty(rows, cells, dtype=dtype), torch.empty(rows, cells, dtype=dtype)
+    case = {"parts": parts, "rows": rows, "cells": cells, "dtype": str(dtype).removeprefix("torch.")}
+    for direction, several in launches(divergences(parts), model, human).items():
+        for launch, capability in product(several, CAPABILITIES):
+            found = resources(compiled(launch, capability))
             name = {"kernel": launch.kernel.__name__, "direction": direction, "arch": f"sm_{capability}"}
             yield {**name, **case, **found._asdict(), "resident": found.resident}
 
@@ -162,8 +162,8 @@ def main() -> None:
     default = Path(__file__).parent / "results" / sl.__version__ / f"kernels--{names}.json"
     parser.add_argument("--output", type=Path, default=default)
     arguments = parser.parse_args()
-    cases = [(parts, cells, torch.float32) for parts in (*KINDS, *SUMS) for cells in CELLS]
-    cases += [("mse", cells, dtype) for dtype in DTYPES[1:] for cells in CELLS]
+    cases = [(parts, *shape, torch.float32) for parts in (*KINDS, *SUMS) for shape in SHAPES]
+    cases += [("mse", *shape, dtype) for dtype in DTYPES[1:] for shape in SHAPES]
     found = []
     for case in cases:
         for row in rows(*case):

@@ -46,9 +46,7 @@ def test_synthetic_faces(tmp_path):
     assert (tmp_path / "table.md").read_text().strip()
 
 
-@pytest.mark.parametrize(
-    "example", ["examples.synthetic_faces", "examples.decoy_digits", "benchmarks.step", "benchmarks.divergences"]
-)
+@pytest.mark.parametrize("example", ["examples.synthetic_faces", "examples.decoy_digits", "benchmarks"])
 def test_help(example):
     assert run("-m", example, "--help").returncode == 0
 

@@ -131,8 +131,10 @@ class Divergence(nn.Module, ABC):
             RuntimeError: The values do not depend on the model's map, which is to be trained.
         """
         dtype = working_dtype(model, human)
-        weights = torch.stack([model.new_full((len(model),), weight, dtype=dtype) for weight, _ in self.terms()])
-        return evaluate([part for _, part in self.terms()], weights, model, human, known)[0]
+        terms = self.terms()
+        rows = [model.new_full((1, len(model)), weight, dtype=dtype) for weight, _ in terms]
+        weights = torch.cat(rows) if len(rows) > 1 else rows[0]
+        return evaluate([part for _, part in terms], weights, model, human, known)[0]
 
     def values(self, pair: Pair) -> Tensor:
         """One value per pair of maps, (B,), from maps that may be shared with other divergences."""

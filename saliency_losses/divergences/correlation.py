@@ -34,7 +34,7 @@ class Correlation(Divergence):
     Args:
         eps: A map whose deviation is below this share of its largest magnitude is flat, below 1.
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range.

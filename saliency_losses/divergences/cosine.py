@@ -35,7 +35,7 @@ class Cosine(Divergence):
         normalize: Of the model's map, before: a normaliser, or its name.
         human_normalize: Of the human map, likewise.
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.

@@ -45,7 +45,7 @@ class Dice(Divergence):
         squared: Whether the denominator sums squares, as V-Net does: zero only where the maps are equal. Without, it
             sums the maps: zero only for equal binary maps, and for soft human maps the smallest value is elsewhere.
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.

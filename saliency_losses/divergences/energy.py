@@ -52,7 +52,7 @@ class Energy(Divergence):
             :math:`1 - \sum_i h_i m_i^+`, which depends on the map's scale.
         eps: Relative emptiness.
         sizing: How both maps come to one size; ``"enlarge"`` as published.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range.

@@ -60,17 +60,19 @@ def _by_kernels(
     groups = select(parts, weights, model, human, known)
     if not groups or human is None:
         return _by_pytorch(parts, weights, model, human, known)
+    if len(groups[0]) == len(parts):
+        return _by_kernel(parts, weights, model, human)
     rest = sorted(set(range(len(parts))).difference(*groups))
     total = torch.zeros_like(weights[0])
     values: dict[int, Tensor] = {}
     for group in [*groups, *([rest] if rest else [])]:
         some = [parts[index] for index in group]
-        own = weights if len(group) == len(parts) else torch.stack([weights[index] for index in group])
+        own = torch.stack([weights[index] for index in group])
         if group is rest:
             term, found = _by_pytorch(some, own, model, human, known)
         else:
             term, found = _by_kernel(some, own, model, human)
-        total = term if len(group) == len(parts) else total + term
+        total = total + term
         values |= dict(zip(group, found, strict=True))
     return total, torch.stack([values[index] for index in range(len(parts))])
 

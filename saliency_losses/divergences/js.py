@@ -45,7 +45,7 @@ class JS(Divergence):
             probability.
         human_normalize: Of the human map, likewise.
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value, or a normaliser gives no distribution.

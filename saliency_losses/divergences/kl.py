@@ -50,7 +50,7 @@ class KL(Divergence):
         form: ``"mit"`` is the benchmark's :math:`\sum_i q_i \log(\epsilon + q_i / (p_i + \epsilon))`, under ``"sum"``.
         floor: Added to the human map's probabilities under ``"model_human"``.
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value or is out of range, or a normaliser gives no distribution.

@@ -36,7 +36,7 @@ class MAE(Divergence):
             ``MaxAbs(positive=True)`` against a raw mask.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.

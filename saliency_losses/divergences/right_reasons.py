@@ -41,7 +41,7 @@ class RightReasons(Divergence):
         normalize: Of the model's map: ``"none"`` as published, or such as ``"max_abs"`` for the form that does not
             depend on its scale (RRR*, Rao et al. 2023).
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.

@@ -43,7 +43,7 @@ class SoftIoU(Divergence):
         normalize: Of the model's map: a normaliser, or its name.
         human_normalize: Of the human map; under ``"none"`` it must lie in [0, 1].
         sizing: How both maps come to one size.
-        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`Divergence`.
+        backend: ``"auto"``, ``"eager"`` or ``"triton"``: see :class:`.Divergence`.
 
     Raises:
         ValueError: An option has an unknown value.

@@ -20,7 +20,7 @@ from saliency_losses.kernels.normalizers import (
 )
 from saliency_losses.kernels.plan import Part
 from saliency_losses.kernels.resize import load_cells, stages
-from saliency_losses.kernels.statistics import TINY
+from saliency_losses.kernels.statistics import TINY, anchor
 
 __all__ = ["MOMENTS", "finish", "slope_of_cells", "sums_by_visit", "sums_from_moments", "sums_of_cells"]
 
@@ -186,13 +186,10 @@ def sums_from_moments(
         P: Which.
     """
     KIND: tl.constexpr = field(PARTS, P, 0)
-    zero = 0.0 * common
+    zero = tl.zeros_like(common)
     span, h_span = x_state[1], h_state[1]
-    z_mean, h_mean = zero, zero
-    if field(PARTS, P, MODEL) != "zscore":
-        z_mean = (x_statistics[6] - x_state[0] + x_statistics[8]) / span + x_state[2]
-    if field(PARTS, P, HUMAN) != "zscore":
-        h_mean = (h_statistics[6] - h_state[0] + h_statistics[8]) / h_span + h_state[2]
+    z_mean = (anchor(x_statistics[2], x_statistics[3]) - x_state[0] + x_statistics[6]) / span + x_state[2]
+    h_mean = (anchor(h_statistics[2], h_statistics[3]) - h_state[0] + h_statistics[6]) / h_span + h_state[2]
     zz = x_statistics[7] / span / span
     hh = h_statistics[7] / h_span / h_span
     zh = common / span / h_span
@@ -217,8 +214,9 @@ def sums_from_moments(
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
         mean = zh + count * z_mean * h_mean
         total = h_span / h_statistics[0] * used
-        entropy = tl.where(h_span == float("inf"), -tl.log(zero + count), logs / total - tl.log(total))
-        one = entropy - mean * COOLING + x_state[3]
+        # The logarithms of both distributions are taken over the uniform one's, so that they are small.
+        gain = tl.where(h_span == float("inf"), 0.0, logs / total - tl.log(total / count))
+        one = gain - mean * COOLING + x_state[4]
         first = zero - 1.0
         first_z = -mean
     return (one, two, three, first, second, first_z, second_z), lost
@@ -245,7 +243,7 @@ def finish(sums, x_statistics, x_state, count, PARTS: tl.constexpr, P: tl.conste
         a = -1.0 / norms
         b = one / (norms * tl.where(empty, 1.0, two))
     if KIND == "energy":
-        size = 0.0 * one
+        size = tl.zeros_like(one)
         if field(PARTS, P, MODEL) != "softmax" and field(PARTS, P, MODEL) != "softmax_raw":
             low = (x_statistics[2] - x_state[0]) / x_state[1] + x_state[2]
             high = (x_statistics[3] - x_state[0]) / x_state[1] + x_state[2]

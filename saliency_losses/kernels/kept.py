@@ -4,12 +4,11 @@ import triton
 import triton.language as tl
 
 from saliency_losses.kernels.comparisons import finish
-from saliency_losses.kernels.statistics import COUNT
 
 __all__ = ["OF_PART", "OF_ROW", "conclude", "load_all", "store_all"]
 
-OF_ROW = tl.constexpr(2 * COUNT.value)  # both sides' statistics
-OF_PART = tl.constexpr(14)  # and for each divergence: both normalisers' state, factors and sums of the slope
+OF_ROW = tl.constexpr(16)  # both sides' statistics
+OF_PART = tl.constexpr(16)  # and for each divergence: both normalisers' state, factors and sums of the slope
 
 
 @triton.jit
@@ -20,10 +19,10 @@ def store_all(numbers, start_ptr, stride):
 
 
 @triton.jit
-def load_all(start_ptr, stride, NUMBERS: tl.constexpr):
+def load_all(start_ptr, stride, COUNT: tl.constexpr):
     """The numbers of one row, ``stride`` apart."""
     numbers = ()
-    for index in tl.static_range(NUMBERS):
+    for index in tl.static_range(COUNT):
         numbers = numbers + (tl.load(start_ptr + index * stride + tl.arange(0, 1)),)
     return numbers
 

@@ -10,11 +10,20 @@ from torch import Tensor
 from saliency_losses.kernels.kept import OF_PART, OF_ROW
 from saliency_losses.kernels.plan import Part, Plan
 from saliency_losses.kernels.rows import enlarged_rows_backward, long_rows_backward, long_rows_forward, short_rows
+from saliency_losses.kernels.split_rows import (
+    OF_CHUNK,
+    OF_CHUNK_AND_PART,
+    chunk_masses,
+    chunk_statistics,
+    chunk_sums,
+    split_rows_forward,
+)
 from saliency_losses.kernels.support import LONGEST_SHORT_ROW
 
-__all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launch"]
+__all__ = ["Launch", "backward", "backward_launch", "empty_forward", "forward", "forward_launches"]
 
-_SHORT_PROGRAM = 512  # cells of several short rows that one program takes
+_SHORT_PROGRAM = 256  # cells of several short rows that one program takes
+_FEWEST_PROGRAMS = 512  # that keep a GPU busy: fewer long rows are split
 _LONG_VISIT = 8192  # cells of a long row that one program takes in backward
 
 
@@ -44,7 +53,8 @@ def forward(model: Tensor, human: Tensor, weights: Tensor, plan: Plan) -> tuple[
         plan: What is evaluated.
     """
     written = empty_forward(model, weights, plan)
-    _run(forward_launch(model, human, weights, *written, plan), model)
+    for launch in forward_launches(model, human, weights, *written, plan):
+        _run(launch, model)
     return written
 
 
@@ -71,7 +81,7 @@ def backward(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstre
     return gradient
 
 
-def forward_launch(
+def forward_launches(
     model: Tensor,
     human: Tensor,
     weights: Tensor,
@@ -79,16 +89,45 @@ def forward_launch(
     values: Tensor,
     kept: Tensor,
     plan: Plan,
-) -> Launch:
-    """What :func:`forward` launches to fill ``total``, ``values`` and ``kept``."""
+) -> list[Launch]:
+    """What :func:`forward` launches, one after the other, to fill ``total``, ``values`` and ``kept``."""
     batch, count = human.shape
     if _is_short(model, plan):
-        return _short_launch((model, human, weights, total, values, total, total), 0, plan, gradient=False)
+        return [_short_launch((model, human, weights, total, values, total, total), 0, plan, gradient=False)]
+    splits = min(_FEWEST_PROGRAMS // batch, triton.cdiv(count, LONGEST_SHORT_ROW))
+    if splits > 1 and not plan.sizes:
+        return _split_launches(model, human, weights, total, values, kept, plan, splits)
+    logs = _needs_logs(plan)
     arguments = model, human, weights, total, values, kept, batch, count, model.stride(0), human.stride(0)
-    logs = any(part.kind == "kl" and part.moments for part in plan.parts)
-    warps = 16 if len(plan.parts) == 1 and _visits_again(plan.parts[0]) else 8
+    warps = 16 if plan.sizes or (len(plan.parts) == 1 and _visits_again(plan.parts[0])) else 8
     options = _options(plan, warps, LOGS=logs, SIZES=plan.sizes, C=128 * warps)
-    return Launch(long_rows_forward, (batch,), arguments, options)
+    return [Launch(long_rows_forward, (batch,), arguments, options)]
+
+
+def _split_launches(
+    model: Tensor, human: Tensor, weights: Tensor, total: Tensor, values: Tensor, kept: Tensor, plan: Plan, splits: int
+) -> list[Launch]:
+    batch, count = human.shape
+    chunk = triton.cdiv(triton.cdiv(count, splits), 1024) * 1024
+    splits = triton.cdiv(count, chunk)
+    chunks = weights.new_empty(OF_CHUNK.value + len(plan.parts) * OF_CHUNK_AND_PART.value, batch, splits)
+    maps, grid = (model, human, chunks), (batch, splits)
+    strides = model.stride(0), human.stride(0)
+    wide, padded, logs = count % 16 == 0, triton.next_power_of_2(splits), _needs_logs(plan)
+    options = _options(plan, 8, WIDE=wide, S=padded, C=1024)
+    first = {key: option for key, option in options.items() if key not in ("PARTS", "S")}
+    launches = [Launch(chunk_statistics, grid, (*maps, batch, count, chunk, *strides), first | {"LOGS": logs})]
+    if any("softmax" in norm for part in plan.parts for norm in (part.norm, part.human_norm)):
+        launches.append(Launch(chunk_masses, grid, (*maps, batch, count, chunk, *strides), options))
+    if not all(part.moments for part in plan.parts):
+        launches.append(Launch(chunk_sums, grid, (*maps, batch, count, chunk, *strides), options))
+    arguments = *maps, weights, total, values, kept, batch, count, chunk, splits, *strides
+    launches.append(Launch(split_rows_forward, (batch,), arguments, _options(plan, 8, LOGS=logs, S=padded, C=1024)))
+    return launches
+
+
+def _needs_logs(plan: Plan) -> bool:
+    return any(part.kind == "kl" and part.moments for part in plan.parts)
 
 
 def backward_launch(
@@ -110,7 +149,7 @@ def backward_launch(
     if plan.sizes:
         height, _, _, breadth, _ = plan.sizes
         cells = triton.next_power_of_2(breadth)
-        options = _options(plan, 8, SIZES=plan.sizes, LINES=max(1, 1024 // cells), C=cells)
+        options = _options(plan, 4, SIZES=plan.sizes, LINES=max(1, 512 // cells), C=cells)
         return Launch(enlarged_rows_backward, (batch, height), (*maps, batch, *strides), options)
     arguments = *maps, batch, count, *strides
     grid = batch, triton.cdiv(count, _LONG_VISIT)
@@ -122,7 +161,7 @@ def _short_launch(maps: tuple[Tensor, ...], upstream_stride: int, plan: Plan, *,
     batch, count = model.shape
     cells = max(16, triton.next_power_of_2(count))
     rows = max(1, _SHORT_PROGRAM // cells)
-    warps = max(4, min(16, rows * cells // 256))
+    warps = max(4, min(16 if len(plan.parts) <= 2 else 8, rows * cells // 256))
     integers = batch, count, model.stride(0), human.stride(0), upstream_stride
     options = _options(plan, warps, GRADIENT=gradient, R=rows, C=cells)
     return Launch(short_rows, (triton.cdiv(batch, rows),), (*maps, *integers), options)

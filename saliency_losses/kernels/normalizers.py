@@ -2,7 +2,7 @@
 
 Every normaliser is an affine map of the scaled cells, ``z = (x - origin) / span + offset``, and for some a function
 of it. A normaliser's state is a tuple of (R,) tensors: origin, span, offset, then for a softmax, whose z is zero at the
-largest cell, the logarithm of the sum of exponentials and the mean of z under the distribution.
+largest cell, the logarithms of the sum and of the mean of its exponentials, and the mean of z under the distribution.
 """
 
 import torch
@@ -11,7 +11,7 @@ import triton.language as tl
 
 from saliency_losses.kernels.plan import Part
 from saliency_losses.kernels.resize import load_cells, stages
-from saliency_losses.kernels.statistics import TINY
+from saliency_losses.kernels.statistics import TINY, anchor
 
 __all__ = [
     "HUMAN",
@@ -32,6 +32,7 @@ __all__ = [
 MODEL = tl.constexpr(Part._fields.index("norm"))
 HUMAN = tl.constexpr(Part._fields.index("human_norm"))
 _EPS, _FLOOR, MINIMUM, TEMPERATURE, _LOG_FLOOR, _HELD = (tl.constexpr(number) for number in range(1, 7))
+
 _LEAST = tl.constexpr(torch.finfo(torch.float32).min)
 
 
@@ -44,8 +45,9 @@ def field(parts, part, index):
 @triton.jit
 def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """Origin, span and offset of a row; a flat or empty one has span infinity."""
-    scale, size, low, high, _, _, mean, squares, missed = statistics
-    zero = 0.0 * scale
+    scale, size, low, high, _, _, rise, squares = statistics
+    mean = anchor(low, high) + rise
+    zero = tl.zeros_like(scale)
     inf = zero + float("inf")
     number = mean == mean
     NORM: tl.constexpr = field(PARTS, P, SIDE)
@@ -69,13 +71,16 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
         span = tl.where(norm == 0.0, inf, norm + floor)
     if NORM == "zscore" or NORM == "zscore_relu" or NORM == "softmax":
         variance = squares / count
-        origin = high if NORM == "softmax" else mean
+        origin = mean
         span = tl.where((variance <= (EPS * size) * (EPS * size)) & number, inf, tl.sqrt_rn(variance) + floor)
-        offset = zero if NORM == "softmax" else -missed / span
+        if NORM == "softmax":
+            origin = high
+        else:  # the mean is rounded, which matters where a map is nearly flat
+            offset = (mean - anchor(low, high) - rise) / span
     if NORM == "sum":
         shift = tl.maximum(tl.minimum(field(PARTS, P, SIDE + MINIMUM) * scale, 1e20 * size) - low, 0.0)
         empty = (high + shift <= EPS * size) & number
-        total = count * (mean + shift)
+        total = count * (anchor(low, high) + shift + rise)
         origin = -shift
         span = tl.where(empty, inf, tl.where(total == 0.0, 1.0, total))
         offset = tl.where(empty, 1.0 / count, 0.0)
@@ -125,25 +130,26 @@ def mass_by_visit(
 
 
 @triton.jit
-def with_mass(state, total, weighted, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
+def with_mass(state, total, weighted, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """A normaliser's state, from its affine part and the sums of a softmax."""
-    log_total, mean = 0.0 * state[0], 0.0 * state[0]
+    log_total, log_mean, mean = tl.zeros_like(total), tl.zeros_like(total), tl.zeros_like(total)
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
         log_total = tl.log(total)
+        log_mean = tl.log(total / count)
         mean = weighted / total
-    return state[0], state[1], state[2], log_total, mean
+    return state[0], state[1], state[2], log_total, log_mean, mean
 
 
 @triton.jit
 def state_at_once(x, inside, statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.constexpr):
     """A normaliser's state for rows that are on chip."""
     state = affine(statistics, count, PARTS, P, SIDE)
-    total, weighted = 0.0 * state[0], 0.0 * state[0]
+    total, weighted = tl.zeros_like(state[0]), tl.zeros_like(state[0])
     if field(PARTS, P, SIDE) == "softmax" or field(PARTS, P, SIDE) == "softmax_raw":
         share, times_z = _shares(x, inside, statistics, state, PARTS, P, SIDE)
         total = tl.sum(share, 1)
         weighted = tl.sum(times_z, 1)
-    return with_mass(state, total, weighted, PARTS, P, SIDE)
+    return with_mass(state, total, weighted, count, PARTS, P, SIDE)
 
 
 @triton.jit
@@ -201,19 +207,20 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
         P: Which.
     """
     NORM: tl.constexpr = field(PARTS, P, MODEL)
-    scale, _, low, high, lows, highs, mean, squares, missed = statistics
+    scale, _, low, high, lows, highs, rise, squares = statistics
+    mean = anchor(low, high) + rise
     span = state[1]
     if NORM == "softmax" or NORM == "softmax_raw":
         COOLING: tl.constexpr = 1.0 / field(PARTS, P, MODEL + TEMPERATURE)
         share = normalized(z, state, PARTS, P, MODEL)
         slope = (slope - share * first[:, None]) * COOLING
-        second = (second - first * state[4]) * COOLING
+        second = (second - first * state[5]) * COOLING
     result = slope
     if not field(PARTS, P, MODEL + _HELD):
         scaled = x * scale[:, None]
         if NORM == "softmax":
             bend = second / count
-            result = slope - z * bend[:, None] - (bend * ((high - mean - missed) / span))[:, None]
+            result = slope - z * bend[:, None] - (bend * ((high - anchor(low, high) - rise) / span))[:, None]
         if NORM == "zscore" or NORM == "zscore_relu":
             deviation = tl.sqrt_rn(squares / count)
             bend = tl.where(deviation > 0.0, second / count * (span / deviation), 0.0)
@@ -239,6 +246,4 @@ def raw_gradient(slope, x, z, statistics, state, first, second, count, PARTS: tl
             shifted = state[0] < 0.0
             pull = tl.where(shifted, (first - count * second) / lows, 0.0)
             result = slope - second[:, None] - tl.where(scaled == low[:, None], pull[:, None], 0.0)
-    if NORM == "none" or NORM == "softmax_raw":
-        return result
-    return tl.div_rn(result, tl.broadcast_to(span[:, None], x.shape)) * scale[:, None]
+    return result * tl.div_rn(scale, span)[:, None]

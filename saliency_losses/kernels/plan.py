@@ -123,12 +123,12 @@ def _side(normalizer: Normalizer, reasons: list[str]) -> _Side:
         float(getattr(normalizer, key, default)) for key, default in numbers.items()
     )
     reasons += _beyond_float32(
-        str(normalizer), eps=eps, floor=floor, minimum=minimum, temperature=temperature, log_floor=log_floor
+        normalizer, eps=eps, floor=floor, minimum=minimum, temperature=temperature, log_floor=log_floor
     )
     return name, eps, floor, minimum, temperature, log_floor, bool(getattr(normalizer, "detach", False))
 
 
-def _beyond_float32(owner: str, **options: float) -> list[str]:
+def _beyond_float32(owner: object, **options: float) -> list[str]:
     return [
         f"there is no kernel for {owner} with {name}={value}: outside 2**-126 to 2**126"
         for name, value in options.items()

@@ -28,7 +28,7 @@ from saliency_losses.kernels.normalizers import (
     with_mass,
 )
 from saliency_losses.kernels.resize import lines_of, load_lines, share_of, size
-from saliency_losses.kernels.statistics import COUNT, rows_at_once, rows_by_visits
+from saliency_losses.kernels.statistics import rows_at_once, rows_by_visits
 
 __all__ = ["enlarged_rows_backward", "long_rows_backward", "long_rows_forward", "short_rows"]
 
@@ -116,10 +116,10 @@ def long_rows_forward(
     for part in tl.static_range(len(PARTS)):
         x_state = affine(x_statistics, count, PARTS, part, MODEL)
         mass, weighted = mass_by_visit(x_row, x_statistics, x_state, count, PARTS, part, MODEL, SIZES, C)
-        x_state = with_mass(x_state, mass, weighted, PARTS, part, MODEL)
+        x_state = with_mass(x_state, mass, weighted, count, PARTS, part, MODEL)
         h_state = affine(h_statistics, count, PARTS, part, HUMAN)
         mass, weighted = mass_by_visit(h_row, h_statistics, h_state, count, PARTS, part, HUMAN, (), C)
-        h_state = with_mass(h_state, mass, weighted, PARTS, part, HUMAN)
+        h_state = with_mass(h_state, mass, weighted, count, PARTS, part, HUMAN)
         if field(PARTS, part, MOMENTS):
             sums, lost = sums_from_moments(
                 x_statistics, h_statistics, common, logs, used, x_state, h_state, count, PARTS, part
@@ -152,13 +152,13 @@ def long_rows_forward(
 @triton.jit
 def _gradient(x, h, kept, weights, count, PARTS: tl.constexpr):
     """The gradient of the weighted sum by the cells (R, C) of one row."""
-    x_statistics, h_statistics = kept[:COUNT], kept[COUNT:OF_ROW]
+    x_statistics, h_statistics = kept[:8], kept[8:OF_ROW]
     gradient = tl.zeros(x.shape, tl.float32)
     for part in tl.static_range(len(PARTS)):
         own = kept[OF_ROW + part * OF_PART : OF_ROW + (part + 1) * OF_PART]
-        x_state, h_state = own[:5], own[5:10]
-        z, slope = slope_of_cells(x, h, own[10], own[11], x_statistics, h_statistics, x_state, h_state, PARTS, part)
-        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[12], own[13], count, PARTS, part)
+        x_state, h_state = own[:6], own[6:12]
+        z, slope = slope_of_cells(x, h, own[12], own[13], x_statistics, h_statistics, x_state, h_state, PARTS, part)
+        slope = raw_gradient(slope, x, z, x_statistics, x_state, own[14], own[15], count, PARTS, part)
         weight = weights[part][:, None]
         gradient += tl.where(weight != 0.0, weight * slope, 0.0)
     return gradient

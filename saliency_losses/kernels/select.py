@@ -35,7 +35,7 @@ def select(
             continue
         reasons = unsupported_reasons(part, weights, model, human, known)
         if part.backend == "auto":
-            reasons = reasons or slow_reasons(model, human)
+            reasons = reasons or slow_reasons(model)
         elif reasons:
             raise NotImplementedError(
                 f"No kernel can evaluate {part} on maps {tuple(model.shape)} of {model.dtype} and human maps "

@@ -2,8 +2,9 @@
 
 A side's statistics are a tuple of (R,) tensors: ``scale``, the power of two that brings the largest magnitude to
 [1, 2), so that nothing overflows or vanishes when squared, and that is exact to multiply by; then, of the scaled map,
-``size`` (the largest magnitude, 1 for an empty map), smallest and largest value, how often each occurs, mean, the sum
-of squares about the mean, and what the mean lost to rounding, which matters where a map is nearly flat.
+``size`` (the largest magnitude, 1 for an empty map), smallest and largest value, how often each occurs, how far
+the mean is above the anchor, and the sum of squares about the mean. The anchor is zero, or the smallest value where all
+are on one side of zero, so that the mean of a map of low contrast is not rounded to its level.
 """
 
 import triton
@@ -11,9 +12,8 @@ import triton.language as tl
 
 from saliency_losses.kernels.resize import load_cells, stages
 
-__all__ = ["COUNT", "TINY", "rows_at_once", "rows_by_visits"]
+__all__ = ["TINY", "anchor", "merged", "rows_at_once", "rows_by_visits"]
 
-COUNT = tl.constexpr(9)  # of statistics
 TINY = tl.constexpr(2.0**-126)
 
 
@@ -29,6 +29,12 @@ def _unit(low, high):
 
 
 @triton.jit
+def anchor(low, high):
+    """What means are told from: the smallest value where all are on one side of zero, else zero."""
+    return tl.where((low > 0.0) | (high < 0.0), low, 0.0)
+
+
+@triton.jit
 def rows_at_once(x, inside, count):
     """The statistics of rows (R, C) that are on chip, zeros outside."""
     low = tl.min(tl.where(inside, x, float("inf")), 1)
@@ -39,13 +45,10 @@ def rows_at_once(x, inside, count):
     high = high * scale
     lows = tl.sum((inside & (x == low[:, None])).to(tl.float32), 1)
     highs = tl.sum((inside & (x == high[:, None])).to(tl.float32), 1)
-    mean = tl.sum(x, 1) / count
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    missed = tl.sum(centred, 1) / count
-    squares = tl.sum(centred * centred, 1) - count * missed * missed
-    rounded = mean + missed
-    squares = tl.where(squares < 0.0, 0.0, squares)
-    return scale, size, low, high, lows, highs, rounded, squares, missed - (rounded - mean)
+    moved = tl.where(inside, x - anchor(low, high)[:, None], 0.0)
+    rise = tl.sum(moved, 1) / count
+    centred = tl.where(inside, moved - rise[:, None], 0.0)
+    return scale, size, low, high, lows, highs, rise, tl.sum(centred * centred, 1)
 
 
 @triton.jit
@@ -152,14 +155,60 @@ def rows_by_visits(x_row, h_row, count, LOGS: tl.constexpr, SIZES: tl.constexpr,
         _, _, _, _, _, _, x_sum, xx, h_sum, hh, xh, logs = again
     to_unit = scale / used
     h_to_unit = h_scale / h_used
-    mean = x_origin + x_sum / count
-    h_mean = h_origin + h_sum / count
-    missed = x_sum / count - (mean - x_origin)
-    h_missed = h_sum / count - (h_mean - h_origin)
+    rise = (x_origin - anchor(low, high) * used + x_sum / count) * to_unit
+    h_rise = (h_origin - anchor(h_low, h_high) * h_used + h_sum / count) * h_to_unit
     squares = tl.maximum(xx - x_sum * x_sum / count, 0.0) * to_unit * to_unit
     h_squares = tl.maximum(hh - h_sum * h_sum / count, 0.0) * h_to_unit * h_to_unit
     common = (xh - x_sum * h_sum / count) * to_unit * h_to_unit
-    x_side = (scale, size, low * scale, high * scale, lows, highs, mean * to_unit, squares, missed * to_unit)
-    h_side = (h_scale, h_size, h_low * h_scale, h_high * h_scale, one, one, h_mean * h_to_unit, h_squares)
-    h_side += (h_missed * h_to_unit,)
+    x_side = (scale, size, low * scale, high * scale, lows, highs, rise, squares)
+    h_side = (h_scale, h_size, h_low * h_scale, h_high * h_scale, one, one, h_rise, h_squares)
     return x_side, h_side, common, logs, h_used
+
+
+@triton.jit
+def _merged_side(chunk_ptr, stride, there, cells, count):
+    """The statistics of a row from those of its chunks; what scales these to it; by how much their means differ."""
+    scales = tl.load(chunk_ptr, there, 1.0)
+    lowest = tl.load(chunk_ptr + 2 * stride, there, float("inf")) / scales
+    highest = tl.load(chunk_ptr + 3 * stride, there, float("-inf")) / scales
+    low = tl.min(lowest, 1)
+    high = tl.max(highest, 1)
+    lows = tl.sum(tl.where(lowest == low[:, None], tl.load(chunk_ptr + 4 * stride, there, 0.0), 0.0), 1)
+    highs = tl.sum(tl.where(highest == high[:, None], tl.load(chunk_ptr + 5 * stride, there, 0.0), 0.0), 1)
+    scale, size = _unit(low, high)
+    ratios = scale[:, None] / scales
+    anchors = tl.where(there, anchor(lowest, highest) - anchor(low, high)[:, None], 0.0) * scale[:, None]
+    rises = anchors + tl.load(chunk_ptr + 6 * stride, there, 0.0) * ratios
+    rise = tl.sum(cells * rises, 1) / count
+    gaps = rises - rise[:, None]
+    squares = tl.load(chunk_ptr + 7 * stride, there, 0.0) * ratios * ratios + cells * gaps * gaps
+    statistics = (scale, size, low * scale, high * scale, lows, highs, rise, tl.sum(squares, 1))
+    return statistics, ratios, gaps
+
+
+@triton.jit
+def merged(chunk_ptr, stride, splits, count, chunk, LOGS: tl.constexpr, S: tl.constexpr):
+    """What :func:`rows_by_visits` returns, from what it returned for the chunks of a row, ``stride`` apart.
+
+    The sum of q log q holds for human maps without negative values.
+    """
+    each = tl.arange(0, S)[None, :]
+    there = each < splits
+    cells = tl.where(there, tl.minimum(count - each * chunk, chunk), 0).to(tl.float32)
+    chunk_ptr += each
+    x_side, x_ratios, x_gaps = _merged_side(chunk_ptr, stride, there, cells, count)
+    h_side, h_ratios, h_gaps = _merged_side(chunk_ptr + 8 * stride, stride, there, cells, count)
+    common = tl.load(chunk_ptr + 16 * stride, there, 0.0) * x_ratios * h_ratios + cells * x_gaps * h_gaps
+    logs = tl.zeros((1,), tl.float32)
+    if LOGS:
+        scales = tl.load(chunk_ptr + 8 * stride, there, 1.0)
+        used = tl.load(chunk_ptr + 18 * stride, there, 1.0)
+        lowest = tl.load(chunk_ptr + 10 * stride, there, 0.0)
+        means = anchor(lowest, tl.load(chunk_ptr + 11 * stride, there, 0.0)) + tl.load(
+            chunk_ptr + 14 * stride, there, 0.0
+        )
+        totals = cells * means * (used / scales)
+        factors = h_side[0][:, None] / used
+        each_logs = tl.load(chunk_ptr + 17 * stride, there, 0.0) + tl.log(tl.maximum(factors, TINY)) * totals
+        logs = tl.sum(factors * each_logs, 1)
+    return x_side, h_side, tl.sum(common, 1), logs, h_side[0]

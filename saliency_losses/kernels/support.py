@@ -15,8 +15,6 @@ __all__ = ["LONGEST_SHORT_ROW", "slow_reasons", "unsupported_reasons"]
 
 LONGEST_SHORT_ROW = 4096
 _OLDEST = (3, 6)
-_LONGEST_ALONE = 2**18
-_FEWEST_LONG_ROWS = 32
 _MOST_CELLS = 2**28
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -71,23 +69,17 @@ def unsupported_reasons(
     return reasons
 
 
-def slow_reasons(model: Tensor, human: Tensor) -> list[str]:
-    r"""Why PyTorch is expected to be faster, so that ``"auto"`` takes it.
+def slow_reasons(model: Tensor) -> list[str]:
+    r"""Why PyTorch is faster where a kernel would do, so that ``"auto"`` takes it.
 
     Args:
         model: The model's maps, (B, \*s).
-        human: The human maps, (B, \*S).
 
     Example:
-        >>> slow_reasons(torch.ones(1, 7, 7), torch.ones(1, 7, 7))
+        >>> slow_reasons(torch.ones(1, 7, 7))
         ['on the CPU Triton only interprets kernels']
     """
-    if model.device.type == "cpu":
-        return ["on the CPU Triton only interprets kernels"]
-    cells = max(model[0].numel(), human[0].numel())
-    if cells > _LONGEST_ALONE and len(model) < _FEWEST_LONG_ROWS:
-        return [f"{len(model)} map(s) of {cells} cells are too few for a program each to keep a GPU busy"]
-    return []
+    return ["on the CPU Triton only interprets kernels"] if model.device.type == "cpu" else []
 
 
 def _of_device(model: Tensor) -> list[str]:

@@ -24,7 +24,7 @@ def _interpreted():
 @pytest.fixture
 def automatic(monkeypatch):
     """``"auto"`` takes the kernel, as on a GPU."""
-    monkeypatch.setattr(select, "slow_reasons", lambda model, human: [])
+    monkeypatch.setattr(select, "slow_reasons", lambda model: [])
     taken = []
 
     def by_kernels(parts, weights, model, human, known):

@@ -187,12 +187,8 @@ def test_triton_is_found_under_any_name(monkeypatch):
 
 
 def test_what_pytorch_does_faster():
-    assert support.slow_reasons(MAPS, MAPS) == ["on the CPU Triton only interprets kernels"]
-    few = "31 map(s) of 4225 cells are too few for a program each to keep a GPU busy"
-    assert support.slow_reasons(elsewhere(31, 65, 65), MAPS) == [few]
-    assert support.slow_reasons(elsewhere(31, 7, 7), torch.ones(31, 65, 65)) == [few]
-    assert support.slow_reasons(elsewhere(32, 65, 65), MAPS) == []
-    assert support.slow_reasons(elsewhere(1, 64, 64), MAPS) == []
+    assert support.slow_reasons(MAPS) == ["on the CPU Triton only interprets kernels"]
+    assert support.slow_reasons(elsewhere(1, 64, 64)) == []
 
 
 def test_an_explicit_request_names_all_reasons_and_the_shapes(monkeypatch):
@@ -225,13 +221,13 @@ def test_one_part_of_a_sum_that_cannot_is_named(monkeypatch):
 def test_auto_never_chooses_the_interpreter(monkeypatch, interpreted):
     assert select.select([MSE()], torch.ones(1, 2), MAPS, MAPS, None) == []
     assert select.select([MSE(backend="triton")], torch.ones(1, 2), MAPS, MAPS, None) == [[0]]
-    monkeypatch.setattr(select, "slow_reasons", lambda model, human: [])
+    monkeypatch.setattr(select, "slow_reasons", lambda model: [])
     assert select.select([MSE()], torch.ones(1, 2), MAPS, MAPS, None) == [[0]]
     assert select.select([MSE(backend="eager")], torch.ones(1, 2), MAPS, MAPS, None) == []
 
 
 def test_parts_share_a_kernel_where_sizes_agree(monkeypatch, interpreted):
-    monkeypatch.setattr(select, "slow_reasons", lambda model, human: [])
+    monkeypatch.setattr(select, "slow_reasons", lambda model: [])
     parts = [MSE(), KL(sizing="max"), SSIM(), Cosine(backend="eager"), Energy(), KL(), MSE(normalize="l2")]
     weights = torch.ones(len(parts), 2)
     assert select.select(parts, weights, MAPS, MAPS, None) == [[0, 1, 4, 5], [6]]
