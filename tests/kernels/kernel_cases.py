@@ -133,7 +133,7 @@ def rows(count: int, seed: int = 0) -> dict[str, Tensor]:
         "flat but for rounding": 1.0 + 1e-7 * normal,
         "far from zero": 100.0 + normal,
         "huge": 1e37 * normal,
-        "large": 3e17 * uniform,
+        "large": 9e17 * normal,
         "tiny": 1e-30 * normal,
         "denormal": 1e-40 * normal,
         "far apart": far,
@@ -157,7 +157,7 @@ def humans(count: int, seed: int = 1) -> dict[str, Tensor]:
         "one hot": hot,
         "negative cells": uniform - 0.3,
         "nearly flat": 1.0 + 1e-5 * uniform,
-        "large": 3e17 * uniform,
+        "large": 9e17 * uniform,
         "tiny": 1e-30 * uniform,
         "denormal": 1e-40 * uniform,
     }
