@@ -12,7 +12,7 @@ test: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not interpreter"
 
 test-peers: .venv/.peers
 	$(BIN)/python -m pytest -m peers tests/test_peers.py tests/test_attention.py

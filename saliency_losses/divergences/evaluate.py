@@ -85,8 +85,10 @@ def _by_kernel(parts: Sequence["Divergence"], weights: Tensor, model: Tensor, hu
     if model.shape != human.shape and not sizes:
         model, human, _ = bring_to_size(model.to(weights.dtype), human.to(weights.dtype), None, parts[0].sizing)
 
-    def definition(flat: Tensor) -> Tensor:
-        return _weigh(parts, weights, flat.view(model.shape), human, None)[0]
+    shapes = model.shape, human.shape
+
+    def definition(model: Tensor, human: Tensor, weights: Tensor) -> Tensor:
+        return _weigh(parts, weights, model.view(shapes[0]), human.view(shapes[1]), None)[0]
 
     plan = Plan(tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None), sizes)
     refuses = any(part.backend == "triton" for part in parts)

@@ -17,7 +17,7 @@ _TWICE = (
     "(create_graph=True). Use backend='eager', or 'auto', which then takes PyTorch."
 )
 
-Definition = Callable[[Tensor], Tensor]
+Definition = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def evaluate_fused(
@@ -30,8 +30,8 @@ def evaluate_fused(
         model: (B, n).
         human: (B, N), N = n unless the plan says that the model's maps are enlarged.
         weights: (P, B).
-        definition: The weighted sum as a function of the model's maps (B, n), for who differentiates twice; ``None``
-            refuses it.
+        definition: The weighted sum as a function of ``model``, ``human`` and ``weights``, for who differentiates
+            twice; ``None`` refuses it.
     """
     model, human, weights = _dense(model), _dense(human), weights.contiguous()
     if torch.compiler.is_compiling():
@@ -63,7 +63,7 @@ class _Fused(torch.autograd.Function):
             if ctx.definition is None:
                 raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan.parts)))
             with torch.enable_grad():
-                total = ctx.definition(model)
+                total = ctx.definition(model, human, weights)
             twice = torch.is_grad_enabled()
             (gradient,) = torch.autograd.grad(total, model, upstream, create_graph=twice, materialize_grads=True)
         else:
