@@ -150,9 +150,9 @@ def list_divergences(*, details: bool = False) -> list[str] | DivergenceDetailsT
 
     Example:
         >>> print(DivergenceDetailsTable(row for row in list_divergences(details=True) if row.name in ("kl", "mse")))
-        divergence  human map  of the model  of the human  sizing  spatial  smallest  axes
-        kl          saliency   Softmax()     SumToOne()    area    -        1         any
-        mse         saliency   MinMax()      MinMax()      area    -        1         any
+        divergence  human map  of the model  of the human  sizing  spatial  smallest  axes  kernel
+        kl          saliency   Softmax()     SumToOne()    area    -        1         any   yes
+        mse         saliency   MinMax()      MinMax()      area    -        1         any   yes
     """
     return DivergenceDetailsTable(map(details_of, DIVERGENCES.names())) if details else DIVERGENCES.names()
 
