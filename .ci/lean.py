@@ -25,6 +25,14 @@ for name in ("cam", "grad_cam", "input_gradient"):
     net.zero_grad()
 absent = [name for name in ("torchvision", "triton") if importlib.util.find_spec(name) is None]
 assert "torchvision" in absent
+if "triton" in absent:
+    try:
+        sl.create_divergence("mse", backend="triton")(torch.rand(2, 7, 7), torch.rand(2, 7, 7))
+    except NotImplementedError as error:
+        assert "Triton is not installed" in str(error), error
+    else:
+        raise AssertionError("a kernel was evaluated without Triton")
+assert "kernel" in str(sl.list_divergences(details=True))
 print("one guided step per extractor, torch", torch.__version__, "without", absent)
 """
 
