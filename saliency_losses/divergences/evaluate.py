@@ -85,14 +85,22 @@ def _by_kernel(parts: Sequence["Divergence"], weights: Tensor, model: Tensor, hu
     if model.shape != human.shape and not sizes:
         model, human, _ = bring_to_size(model.to(weights.dtype), human.to(weights.dtype), None, parts[0].sizing)
 
-    shapes = model.shape, human.shape
-
-    def definition(model: Tensor, human: Tensor, weights: Tensor) -> Tensor:
-        return _weigh(parts, weights, model.view(shapes[0]), human.view(shapes[1]), None)[0]
-
+    definition = functools.partial(_definition, parts, model.shape, human.shape)
     plan = Plan(tuple(part for part in (plan_of(part)[0] for part in parts) if part is not None), sizes)
     refuses = any(part.backend == "triton" for part in parts)
     return evaluate_fused(plan, model.flatten(1), human.flatten(1), weights, None if refuses else definition)
+
+
+def _definition(
+    parts: Sequence["Divergence"],
+    size: torch.Size,
+    human_size: torch.Size,
+    model: Tensor,
+    human: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """What the kernel evaluates, of maps (B, n) and (B, N)."""
+    return _weigh(parts, weights, model.view(size), human.view(human_size), None)[0]
 
 
 def _by_pytorch(

@@ -1,7 +1,7 @@
 """The fused divergences as one differentiable function, in eager mode and under ``torch.compile``."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,12 +30,12 @@ def evaluate_fused(
         model: (B, n).
         human: (B, N), N = n unless the plan says that the model's maps are enlarged.
         weights: (P, B).
-        definition: The weighted sum as a function of ``model``, ``human`` and ``weights``, for who differentiates
-            twice; ``None`` refuses it.
+        definition: The weighted sum as a function of model, human and weights, for who differentiates twice; ``None``
+            refuses it.
     """
     model, human, weights = _dense(model), _dense(human), weights.contiguous()
     if torch.compiler.is_compiling():
-        total, values, _ = _forward(model, human, weights, str((*plan.sizes, [list(part) for part in plan.parts])))
+        total, values, _ = _forward(model, human, weights, _written(plan.parts), plan.sizes)
         return total, values.detach()
     total, values = _Fused.apply(model, human, weights, plan, definition)
     return total, values
@@ -54,15 +54,18 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(model, human, weights, kept)
         ctx.plan, ctx.definition = plan, definition
         ctx.mark_non_differentiable(values)
+        ctx.set_materialize_grads(False)  # or zeros are written for the gradient of the values
         return total, values
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return None, None, None, None, None
         model, human, weights, kept = ctx.saved_tensors
         if torch.is_grad_enabled() or _is_transformed(upstream):
             if ctx.definition is None:
                 raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in ctx.plan.parts)))
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
                 total = ctx.definition(model, human, weights)
             twice = torch.is_grad_enabled()
             (gradient,) = torch.autograd.grad(total, model, upstream, create_graph=twice, materialize_grads=True)
@@ -77,41 +80,59 @@ def _is_transformed(tensor: Tensor) -> bool:
 
 
 @torch.library.custom_op("saliency_losses::fused", mutates_args=())
-def _forward(model: Tensor, human: Tensor, weights: Tensor, plan: str) -> tuple[Tensor, Tensor, Tensor]:
-    return launch.forward(model, human, weights, _read(plan))
+def _forward(
+    model: Tensor, human: Tensor, weights: Tensor, parts: str, sizes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return launch.forward(model, human, weights, _plan(parts, sizes))
 
 
 @_forward.register_fake
-def _(model: Tensor, human: Tensor, weights: Tensor, plan: str) -> tuple[Tensor, Tensor, Tensor]:
-    return launch.empty_forward(model, weights, _read(plan))
+def _(model: Tensor, human: Tensor, weights: Tensor, parts: str, sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    return launch.empty_forward(model, weights, _plan(parts, sizes))
 
 
 @torch.library.custom_op("saliency_losses::fused_backward", mutates_args=())
-def _backward(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: str) -> Tensor:
-    return launch.backward(model, human, weights, kept, upstream, _read(plan))
+def _backward(
+    model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, parts: str, sizes: Sequence[int]
+) -> Tensor:
+    return launch.backward(model, human, weights, kept, upstream, _plan(parts, sizes))
 
 
 @_backward.register_fake
-def _(model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, plan: str) -> Tensor:
+def _(
+    model: Tensor, human: Tensor, weights: Tensor, kept: Tensor, upstream: Tensor, parts: str, sizes: Sequence[int]
+) -> Tensor:
     return torch.empty(model.shape, dtype=model.dtype, device=model.device)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    model, human, weights, plan = inputs
+    model, human, weights, parts, sizes = inputs
     ctx.save_for_backward(model, human, weights, output[2])
-    ctx.plan = plan
+    ctx.plan = parts, sizes
 
 
 def _differentiate(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():
-        raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in _read(ctx.plan).parts)))
+        raise RuntimeError(_TWICE.format(parts=", ".join(part.kind for part in _plan(*ctx.plan).parts)))
     model, human, weights, kept = ctx.saved_tensors
-    return _backward(model, human, weights, kept, upstream, ctx.plan), None, None, None
+    return _backward(model, human, weights, kept, upstream, *ctx.plan), None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-def _read(plan: str) -> Plan:
-    *sizes, parts = ast.literal_eval(plan)
-    return Plan(tuple(Part(*fields) for fields in parts), tuple(sizes))
+def _written(parts: tuple[Part, ...]) -> str:
+    """Text, since operators take no tuples; formatted one by one, which fixes numbers that a compiler keeps open."""
+    return ";".join(",".join(f"{field}" for field in part) for part in parts)
+
+
+def _plan(parts: str, sizes: Sequence[int]) -> Plan:
+    return Plan(tuple(_part(part.split(",")) for part in parts.split(";")), tuple(sizes))
+
+
+def _part(written: Sequence[str]) -> Part:
+    kinds = Part.__annotations__.values()
+    fields: Any = (
+        field if kind is str else ast.literal_eval(field) for field, kind in zip(written, kinds, strict=True)
+    )
+    return Part(*fields)

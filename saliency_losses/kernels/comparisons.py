@@ -243,8 +243,9 @@ def finish(sums, x_statistics, x_state, count, PARTS: tl.constexpr, P: tl.conste
         a = -1.0 / norms
         b = one / (norms * tl.where(empty, 1.0, two))
     if KIND == "energy":
-        size = tl.zeros_like(one)
-        if field(PARTS, P, MODEL) != "softmax" and field(PARTS, P, MODEL) != "softmax_raw":
+        if field(PARTS, P, MODEL) == "softmax" or field(PARTS, P, MODEL) == "softmax_raw":
+            size = tl.exp(-x_state[3])
+        else:
             low = (x_statistics[2] - x_state[0]) / x_state[1] + x_state[2]
             high = (x_statistics[3] - x_state[0]) / x_state[1] + x_state[2]
             size = tl.maximum(tl.abs(high), tl.abs(normalized(low, x_state, PARTS, P, MODEL)))

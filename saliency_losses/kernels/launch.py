@@ -60,7 +60,7 @@ def forward(model: Tensor, human: Tensor, weights: Tensor, plan: Plan) -> tuple[
 
 def empty_forward(model: Tensor, weights: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`forward` fills; nothing is kept of short rows."""
-    batch = len(model)
+    batch = model.shape[0]  # len() would fix it while a compiler traces
     kept = 0 if _is_short(model, plan) else OF_ROW.value + len(plan.parts) * OF_PART.value
     return weights.new_empty(batch), torch.empty_like(weights), weights.new_empty(kept, batch)
 

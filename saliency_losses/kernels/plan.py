@@ -74,25 +74,30 @@ def plan_of(divergence: Divergence) -> tuple[Part | None, list[str]]:
         (None, ['there is no kernel for SSIM'])
     """
     name = DIVERGENCES.name_of(divergence)
-    if name not in KINDS:
+    if name not in KINDS or DIVERGENCES.find(name) is not type(divergence):
         return None, [f"there is no kernel for {type(divergence).__name__}"]
     reasons: list[str] = []
-    kind, number = name, 0.0
+    kind, option = name, ""
     options: Any = divergence
+    replaced = sorted({"compare", "values"} & vars(divergence).keys())
+    reasons += [f"there is no kernel for {type(divergence).__name__} with another {method}" for method in replaced]
+    if divergence.logs and not divergence.normalize.distribution:
+        reasons.append(f"{divergence.normalize} gives no distribution over positions")
     if name == "kl":
         kind = "kl" if options.direction == "human_model" else "kl_model_human"
-        number = options.floor
+        option = "floor"
         if options.form != "exact":
             reasons.append(f"there is no kernel for form={options.form!r} of KL")
     elif name == "energy":
-        number = options.eps
+        option = "eps"
         if options.floor:
             reasons.append("there is no kernel for Energy with a floor")
     elif name == "dice":
         kind = "dice" if options.squared else "dice_unsquared"
     elif name == "right_reasons":
         kind = "right_reasons" if options.human == "look_here" else "never_here"
-    reasons += _beyond_float32(name, number=number)
+    number = float(getattr(options, option, 0.0))
+    reasons += _beyond_float32(type(divergence).__name__, **{option: number})
     sides = [_side(which, reasons) for which in (divergence.normalize, divergence.human_normalize)]
     if name == "cosine" and any(side[2] for side in sides):
         reasons.append("there is no kernel for Cosine of maps normalised with a floor, which may vanish when squared")
@@ -110,7 +115,7 @@ _Side = tuple[str, float, float, float, float, float, bool]
 
 def _side(normalizer: Normalizer, reasons: list[str]) -> _Side:
     name = NORMALIZERS.name_of(normalizer)
-    if name not in NORMS:
+    if name not in NORMS or NORMALIZERS.find(name) is not type(normalizer):
         reasons.append(f"there is no kernel for the normaliser {normalizer}")
     elif normalizer.per_batch:
         reasons.append(f"there is no kernel for statistics of the whole batch, as {normalizer} takes")

@@ -75,8 +75,8 @@ def test_there_is_none_against_what_kernels_evaluate():
         (MSE(human_normalize=MinMax(scope="batch")), "statistics of the whole batch"),
         (Cosine(normalize=MinMax(floor=0.5)), "Cosine of maps normalised with a floor"),
         (Cosine(human_normalize=MinMax(floor=0.5)), "Cosine of maps normalised with a floor"),
-        (Energy(eps=1e-39), r"energy with number=1e-39: outside 2\*\*-126 to 2\*\*126"),
-        (KL(direction="model_human", floor=1e-300), "with number=1e-300: outside"),
+        (Energy(eps=1e-39), r"Energy with eps=1e-39: outside 2\*\*-126 to 2\*\*126"),
+        (KL(direction="model_human", floor=1e-300), "KL with floor=1e-300: outside"),
         (KL(normalize=Softmax(temperature=1e39)), r"Softmax\(temperature=1e\+39\) with temperature=1e\+39: outside"),
         (KL(human_normalize=SumToOne(minimum=-1e300)), r"with minimum=-1e\+300: outside"),
     ],
@@ -92,6 +92,31 @@ def test_an_unknown_normalizer_is_a_reason(monkeypatch):
     part = MSE()
     monkeypatch.setattr(support.plan_of.__globals__["NORMALIZERS"], "name_of", lambda part: "mine")
     assert reasons(part) == ["there is no kernel for the normaliser MinMax()"] * 2
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_names_of_classes_are_not_those_of_what_kernels_evaluate():
+    class mse(sl.divergences.Divergence):
+        def compare(self, model, human, known):
+            return model.sum(1)
+
+    class softmax(sl.divergences.Normalizer):
+        def __call__(self, x, known=None):
+            return x
+
+    assert reasons(mse()) == ["there is no kernel for mse"]
+    (reason,) = reasons(MSE(normalize=softmax()))
+    assert reason.startswith("there is no kernel for the normaliser")
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_what_was_replaced_on_an_instance_is_a_reason():
+    part = MSE()
+    part.compare = lambda model, human, known: model.sum(1)
+    assert reasons(part) == ["there is no kernel for MSE with another compare"]
+    part = KL()
+    part.normalize = MinMax()
+    assert reasons(part) == ["MinMax() gives no distribution over positions"]
 
 
 @pytest.mark.usefixtures("interpreted")
