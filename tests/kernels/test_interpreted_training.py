@@ -132,14 +132,14 @@ def test_operators_are_described_rightly():
 
     part = plan_of(MSE())[0]
     assert part is not None
-    plan = str(([list(part)],))
+    plan = ",".join(map(str, part)), []
     for count in (49, 4097):
         model, human = torch.randn(2, count, requires_grad=True), torch.rand(2, count)
         weights, upstream = torch.ones(1, 2), torch.rand(2)
         forward, backward = torch.ops.saliency_losses.fused.default, torch.ops.saliency_losses.fused_backward.default
-        *_, kept = forward(model, human, weights, plan)
-        torch.library.opcheck(forward, (model, human, weights, plan), test_utils=("test_schema", "test_faketensor"))
-        torch.library.opcheck(backward, (model.detach(), human, weights, kept.detach(), upstream, plan))
+        *_, kept = forward(model, human, weights, *plan)
+        torch.library.opcheck(forward, (model, human, weights, *plan), test_utils=("test_schema", "test_faketensor"))
+        torch.library.opcheck(backward, (model.detach(), human, weights, kept.detach(), upstream, *plan))
 
 
 MAPS = torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(0))
