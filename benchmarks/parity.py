@@ -19,7 +19,7 @@ __all__ = ["DTYPES", "ParityError", "allowed", "check", "compare", "errors", "in
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Case = tuple[str, int, int, str]  # divergence, batch, size, dtype
-_SOME = 8  # rows of a batch that are compared: all are, in smaller ones
+_SOME = 4  # rows at either end of a batch that are compared: all are, in smaller ones
 
 
 class ParityError(RuntimeError):
@@ -32,15 +32,19 @@ def errors(name: str, compare: Formula, maps: Sequence[Tensor]) -> Errors:
     model.requires_grad_()
     values = compare(model, human)
     (gradient,) = torch.autograd.grad(values, model, weights.to(values.dtype))
-    exact_model, exact_human, exact_weights = (tensor[:_SOME].detach().double() for tensor in (model, human, weights))
+    exact_model, exact_human, exact_weights = (_ends(tensor).detach().double() for tensor in (model, human, weights))
     exact_model.requires_grad_()
     exact = make(name, "eager")(exact_model, exact_human)
     (exact_gradient,) = torch.autograd.grad(exact, exact_model, exact_weights)
     return {"value": _error(values, exact), "gradient": _error(gradient, exact_gradient)}
 
 
+def _ends(rows: Tensor) -> Tensor:
+    return rows if len(rows) <= 2 * _SOME else torch.cat([rows[:_SOME], rows[-_SOME:]])
+
+
 def _error(found: Tensor, exact: Tensor) -> float:
-    found, exact = found[:_SOME].detach().double(), exact.detach()
+    found, exact = _ends(found).detach().double(), exact.detach()
     return float((found - exact).abs().max() / exact.abs().max().clamp_min(1e-12))
 
 

@@ -50,6 +50,7 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
     zero = tl.zeros_like(scale)
     inf = zero + float("inf")
     number = mean == mean
+    nothing = 0.0 * mean  # or NaN, which extremes do not show
     NORM: tl.constexpr = field(PARTS, P, SIDE)
     EPS: tl.constexpr = field(PARTS, P, SIDE + _EPS)
     floor = field(PARTS, P, SIDE + _FLOOR) * scale
@@ -60,12 +61,12 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
         origin = high
     if NORM == "minmax":
         origin = low
-        span = tl.where((high - low <= EPS * size) & number, inf, high - low + floor)
+        span = tl.where((high - low <= EPS * size) & number, inf, high - low + floor) + nothing
     if NORM == "max_abs":
         largest = tl.maximum(tl.abs(low), tl.abs(high))
-        span = tl.where((largest <= 1e-6) & number, inf, largest + floor)
+        span = tl.where((largest <= 1e-6) & number, inf, largest + floor) + nothing
     if NORM == "max_abs_relu":
-        span = tl.where((high < TINY * scale) & number, inf, high + floor)
+        span = tl.where((high < TINY * scale) & number, inf, high + floor) + nothing
     if NORM == "l2":
         norm = tl.sqrt_rn(squares + count * mean * mean)
         span = tl.where(norm == 0.0, inf, norm + floor)
