@@ -22,10 +22,12 @@ def draw(record: Any, path: Path) -> None:
 
 
 def _divergences(record: Any) -> Figure:
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
     rows = [row for row in record["rows"] if row["direction"] == "both" and row["dtype"] == "float32"]
-    _shares(left, rows)
+    several = len({row["size"] for row in rows}) > 1
+    figure = Figure(figsize=(10 if several else 6, 5), layout="constrained")
+    *others, right = figure.subplots(1, 1 + several, squeeze=False)[0]
+    for left in others:
+        _shares(left, rows)
     base = "eager" if ours(record) == "triton" else "plain"
     _bars(right, _largest(rows), base)
     return figure
