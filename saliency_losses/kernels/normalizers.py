@@ -66,7 +66,7 @@ def affine(statistics, count, PARTS: tl.constexpr, P: tl.constexpr, SIDE: tl.con
         largest = tl.maximum(tl.abs(low), tl.abs(high))
         span = tl.where((largest <= 1e-6) & number, inf, largest + floor) + nothing
     if NORM == "max_abs_relu":
-        span = tl.where((high < TINY * scale) & number, inf, high + floor) + nothing
+        span = tl.where((high < scale * TINY) & number, inf, high + floor) + nothing
     if NORM == "l2":
         norm = tl.sqrt_rn(squares + count * mean * mean)
         span = tl.where(norm == 0.0, inf, norm + floor)

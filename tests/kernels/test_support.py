@@ -1,5 +1,6 @@
 """Which divergences a kernel evaluates, and why others not: without Triton, a GPU or the interpreter."""
 
+import doctest
 import inspect
 import re
 import subprocess
@@ -25,7 +26,7 @@ from saliency_losses.divergences import (
     create_normalizer,
     list_normalizers,
 )
-from saliency_losses.kernels import select, support
+from saliency_losses.kernels import plan, select, support
 from saliency_losses.kernels.plan import KINDS, NORMS, enlarged_sizes, plan_of
 
 MAPS = torch.rand(2, 7, 7)
@@ -349,3 +350,10 @@ print(before, "triton" in sys.modules, "saliency_losses.kernels.launch" in sys.m
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False False False"
+
+
+@pytest.mark.parametrize("module", [plan, support], ids=lambda module: module.__name__)
+def test_examples_run(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
