@@ -114,7 +114,8 @@ def _split_launches(
     maps, grid = (model, human, chunks), (batch, splits)
     strides = model.stride(0), human.stride(0)
     wide, padded, logs = count % 16 == 0, triton.next_power_of_2(splits), _needs_logs(plan)
-    options = _options(plan, 8, WIDE=wide, S=padded, C=1024)
+    cells = 1024 if wide else 512  # what is not aligned is loaded number by number, which takes more registers
+    options = _options(plan, 8, WIDE=wide, S=padded, C=cells)
     first = {key: option for key, option in options.items() if key not in ("PARTS", "S")}
     launches = [Launch(chunk_statistics, grid, (*maps, batch, count, chunk, *strides), first | {"LOGS": logs})]
     if any("softmax" in norm for part in plan.parts for norm in (part.norm, part.human_norm)):
@@ -122,7 +123,7 @@ def _split_launches(
     if not all(part.moments for part in plan.parts):
         launches.append(Launch(chunk_sums, grid, (*maps, batch, count, chunk, *strides), options))
     arguments = *maps, weights, total, values, kept, batch, count, chunk, splits, *strides
-    launches.append(Launch(split_rows_forward, (batch,), arguments, _options(plan, 8, LOGS=logs, S=padded, C=1024)))
+    launches.append(Launch(split_rows_forward, (batch,), arguments, _options(plan, 8, LOGS=logs, S=padded, C=cells)))
     return launches
 
 
