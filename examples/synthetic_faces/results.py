@@ -1,0 +1,67 @@
+"""What a finished training leaves behind: ``result.json`` and ``arrays.npz`` in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training and its evaluation.
+
+    Attributes:
+        arm: The arm's name.
+        title: The arm's title.
+        network: The architecture.
+        seed: Of the training.
+        settings: The arm, the plan and the data, as they were written down when training began.
+        metrics: Numbers by name: "auc_unseen" (mean over generators), "auc/<group>", and where there are paired renders
+            "auc_fingerprint_free", "flip_rate_<removed>", "logit_change_<removed>" (removed: fingerprint, defect);
+            where there are maps "alignment", "alignment_shuffled", "alignment_occlusion", "alignment_occlusion_shuffled".
+        epochs: One dictionary per epoch: "epoch", "loss", "task_loss", "saliency_loss", "train_accuracy",
+            "validation_accuracy", "seconds".
+        scores: How fake each test image is to the network, (n,) by group, see
+            :meth:`~.sources.base.Source.tests`; the decision's threshold is zero. The same position in "training/..." and
+            "paired/..." is the same face.
+        maps: Average raw maps of the true class, (h, w) by "average/authentic" and "average/synthetic"; the human ones
+            by "human/authentic" and "human/synthetic"; "gallery/<group>": maps (n, h, w) of the group's first images.
+        seconds: How long training and evaluation took.
+    """
+
+    arm: str
+    title: str
+    network: str
+    seed: int
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+    epochs: list[dict[str, float]]
+    scores: dict[str, Array] = field(repr=False)
+    maps: dict[str, Array] = field(repr=False)
+    seconds: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        """Writes both files; ``result.json`` last and at once, so that where it exists all is there."""
+        arrays = {**{f"scores/{k}": v for k, v in self.scores.items()}, **{f"maps/{k}": v for k, v in self.maps.items()}}
+        np.savez_compressed(folder / "arrays.npz", **arrays)
+        plain = {k: v for k, v in self.__dict__.items() if k not in ("scores", "maps")}
+        draft = folder / "result.json.part"
+        draft.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        draft.replace(folder / "result.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Result:
+        """Reads what :meth:`save` wrote."""
+        plain = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        kinds = {kind: {k.removeprefix(f"{kind}/"): v for k, v in arrays.items() if k.startswith(f"{kind}/")}
+                 for kind in ("scores", "maps")}  # fmt: skip
+        return cls(**plain, **kinds)

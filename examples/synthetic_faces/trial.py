@@ -1,0 +1,28 @@
+"""One training: an arm, a plan and a seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .arm import Arm
+from .plan import Plan
+from .sources.base import Source
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is trained, how, and with which seed."""
+
+    arm: Arm
+    plan: Plan
+    seed: int
+
+    def folder(self, study: Path) -> Path:
+        """Where it is kept within the folder of a study."""
+        return study / self.arm.name / self.plan.network / f"seed-{self.seed}"
+
+    def settings(self, source: Source) -> dict[str, Any]:
+        """Everything that the result depends on; a folder with other settings is another training's."""
+        return {"arm": asdict(self.arm), "plan": asdict(self.plan), "seed": self.seed, "data": source.describe()}
