@@ -50,8 +50,8 @@ class Training:
         differing = _differing(Result.load(self.folder).settings, self.trial.settings(self.source))
         if differing:
             raise ValueError(
-                f"{self.folder} holds a training with other settings ({', '.join(differing)}); choose another --output, "
-                "or remove that folder"
+                f"{self.folder} holds a training with other settings ({', '.join(differing)}); choose another "
+                "--output, or remove that folder"
             )
         return True
 

@@ -1,7 +1,6 @@
 """Where training, validation and test images come from."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from examples.synthetic_faces.plan import Plan
