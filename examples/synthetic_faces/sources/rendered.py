@@ -21,7 +21,7 @@ from .maps import arrange, blurred_background
 VALIDATION_SEED = 80_000
 TEST_SEEDS = {"development": 150_000, "test": 290_000}
 GENERATOR_SEEDS = {"development": 0, "test": 20_261_124}
-"""Of test faces, and of what the unseen generators look like; those named "test" were first drawn for the final sweep."""
+"""Of test faces and unseen generators; those named "test" were first drawn when all else was settled."""
 
 Drawn = Literal["development", "test"]
 PAIRED: dict[str, tuple[bool, bool]] = {
