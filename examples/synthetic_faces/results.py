@@ -49,7 +49,10 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Writes both files; ``result.json`` last and at once, so that where it exists all is there."""
-        arrays = {**{f"scores/{k}": v for k, v in self.scores.items()}, **{f"maps/{k}": v for k, v in self.maps.items()}}
+        arrays = {
+            **{f"scores/{k}": v for k, v in self.scores.items()},
+            **{f"maps/{k}": v for k, v in self.maps.items()},
+        }
         np.savez_compressed(folder / "arrays.npz", **arrays)
         plain = {k: v for k, v in self.__dict__.items() if k not in ("scores", "maps")}
         draft = folder / "result.json.part"

@@ -12,7 +12,7 @@ import saliency_losses as sl
 
 from .arms import Arm
 from .data import Faces
-from .network import SmallNet
+from .small_net import SmallNet
 
 
 @dataclass(frozen=True)
