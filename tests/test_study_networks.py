@@ -31,7 +31,7 @@ def test_guided_step(name):
     model = networks.build(plan)
     images, human = torch.rand(2, 3, SIDES[name], SIDES[name]), torch.rand(2, SIDES[name], SIDES[name])
     pooled = []
-    networks.features(model, name).register_forward_hook(lambda module, args, output: pooled.append(output))
+    networks.features(model).register_forward_hook(lambda module, args, output: pooled.append(output))
     out = networks.tapped(CYBORG, plan).guide(model)(images, torch.tensor([0, 1]), human)
     out.loss.backward()
     assert out.output.shape == (2, 2)
@@ -76,6 +76,8 @@ def test_tap_is_for_cam_under_the_official_plan():
 def test_unknown_network():
     with pytest.raises(ValueError, match=r"unknown network 'vgg'. Choose from small, resnet50, densenet121"):
         networks.build(Plan(network="vgg"))
+    with pytest.raises(ValueError, match="Linear is none of the study's networks: small, resnet50"):
+        networks.features(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(("name", "package"), [("resnet50", "torchvision"), ("xception", "timm")])

@@ -96,9 +96,17 @@ def build(plan: Plan) -> nn.Module:
     return model
 
 
-def features(model: nn.Module, name: str) -> nn.Module:
-    """The module of the network of that name whose output is pooled."""
-    return model.get_submodule(network(name).features)
+def features(model: nn.Module) -> nn.Module:
+    """The module of a network of the study whose output is pooled.
+
+    Raises:
+        ValueError: The model is none of them.
+    """
+    parts = dict(model.named_children())
+    for kind in NETWORKS.values():
+        if kind.features in parts:
+            return parts[kind.features]
+    raise ValueError(f"{type(model).__name__} is none of the study's networks: {', '.join(NETWORKS)}")
 
 
 def input_size(name: str) -> int:
