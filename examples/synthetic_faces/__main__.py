@@ -1,119 +1,184 @@
-"""Runs the experiment: ``python -m examples.synthetic_faces``."""
+"""The study's commands: ``python -m examples.synthetic_faces``."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import shlex
 import sys
-import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 
-import saliency_losses as sl
-
-from . import arms as arm_settings
-from .arms import ARMS, Arm
-from .data import FIRST_SEED
-from .experiment import Gate, Trial
+from . import arm as arms
+from . import plan as plans
+from . import settings, sources
 from .jobs import run_all
-from .report import markdown, print_tables
-from .train import Plan
+from .sources import RenderedSource, Source
+from .study import Training, load_results
+from .trial import Trial
 
-QUICK = Plan(images=128, epochs=1, batch=32, test=20)
+PROGRAM = "python -m examples.synthetic_faces"
+FIRST_SEED = 100
+SMALL = (
+    "cross_entropy",
+    "cross_entropy_7x",
+    "cyborg",
+    "cam_kl",
+    "cam_correlation",
+    "shuffled",
+    "class_mean",
+    "map_head",
+)
+DEMO = ("cross_entropy", "cyborg", "cam_kl", "cam_correlation", "grad_cam", "shuffled", "class_mean")
+QUICK = ("images=128", "validation=20", "test=24", "epochs=1", "batch=32")
+GATE = "cross_entropy"
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m examples.synthetic_faces",
-        description="Does training with human saliency maps make a network give up a shortcut? Renders faces, "
-        "trains every arm on them, and measures what each network decides by.",
+        prog=PROGRAM,
+        description="Do human saliency maps make a network give up a shortcut? Trains arms of a study, measures what "
+        "each network decides by, and reports. Without a command: demo.",
     )
-    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="trainings per arm (default: %(default)s)")
-    parser.add_argument(
-        "--arms",
-        nargs="+",
-        default=list(ARMS),
-        metavar="ARM",
-        help=f"which arms to compare: {', '.join(ARMS)} (default: all)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("runs/synthetic_faces"),
-        help="folder for results (default: %(default)s)",
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each (default: %(default)s)")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="one epoch, few faces, one seed: shows that everything runs, and nothing else",
-    )
-    options = parser.parse_args()
-    if options.seeds < 1 or options.workers < 1:
-        parser.error("--seeds and --workers must be at least 1")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="a small sweep on rendered faces, and its report")
+    run = commands.add_parser("run", help="one training, which goes on where it was interrupted")
+    sweep = commands.add_parser("sweep", help="arms x networks x seeds; skips what is finished")
+    report = commands.add_parser("report", help="tables, pictures and a page of all finished trainings")
+    for command in (demo, run, sweep, report):
+        command.add_argument(
+            "--output",
+            type=Path,
+            default=Path("runs/synthetic_faces"),
+            help="the study's folder (default: %(default)s)",
+        )
+    for command in (demo, sweep):
+        command.add_argument("--processes", type=_count, default=2, help="one thread each (default: %(default)s)")
+        command.add_argument(
+            "--seeds", type=_count, default=2 if command is demo else 10, help="(default: %(default)s)"
+        )
+        command.add_argument("--first-seed", type=int, default=FIRST_SEED, help="(default: %(default)s)")
+    for command in (run, sweep):
+        command.add_argument("--preset", default="small", help="of hyper-parameters (default: %(default)s)")
+        command.add_argument("--plan", nargs="+", default=[], metavar="SETTING=VALUE", help="changes to the preset")
+        sources.add_arguments(command)
+    demo.add_argument("--quick", action="store_true", help="few faces, one seed: shows that it runs, nothing else")
+    run.add_argument("--arm", required=True, help=ARM_HELP)
+    run.add_argument("--seed", type=int, default=FIRST_SEED, help="(default: %(default)s)")
+    sweep.add_argument("--arms", nargs="+", default=list(SMALL), metavar="ARM", help=ARM_HELP)
+    sweep.add_argument("--networks", nargs="+", metavar="NETWORK", help="instead of the preset's")
+    sweep.add_argument("--no-gate", action="store_true", help="do not train cross-entropy without fingerprint, too")
+    sweep.add_argument("--list", action="store_true", help="print the commands, one a line, and run nothing")
+    given = sys.argv[1:] if arguments is None else arguments
+    commandless = not given or (given[0].startswith("-") and given[0] not in ("-h", "--help"))
+    return parser.parse_args(["demo", *given] if commandless else given)
+
+
+ARM_HELP = f"one of {', '.join(arms.names())}, or a YAML file, with changes, such as cyborg+alpha=0.1+divergence=kl"
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def planned(options: argparse.Namespace) -> list[Training]:
+    """The trainings that a command asks for, gate first.
+
+    Raises:
+        ValueError: An arm, a preset, a setting or the data cannot be had.
+    """
+    plan = settings.changed(plans.load(options.preset), settings.parse(options.plan))
+    networks = options.networks or [plan.network]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    chosen = [arms.load(name) for name in dict.fromkeys(options.arms)]
+    source = sources.from_arguments(options, plan)
+    gate: list[Source] = []
+    if isinstance(source, RenderedSource) and source.fingerprint == "outside" and not options.no_gate:
+        gate = [RenderedSource(plan.images, plan.validation, plan.test, "none")]
+    pairs = [(data, arms.load(GATE)) for data in gate] + [(source, arm) for arm in chosen]
+    return [
+        Training(Trial(arm, replace(plan, network=network), seed), data, options.output)
+        for network in networks
+        for seed in seeds
+        for data, arm in pairs
+    ]
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """One training, in this process."""
+    plan = settings.changed(plans.load(options.preset), settings.parse(options.plan))
+    trial = Trial(arms.load(options.arm), plan, options.seed)
+    training = Training(trial, sources.from_arguments(options, plan), options.output)
+    if not training.finished:
+        training.run(lambda text: console.print(f"{training.title}: {text}"))
+    console.print(f"The result lies in {training.folder}", soft_wrap=True)
+    return 0
+
+
+def sweep(options: argparse.Namespace, console: Console) -> int:
+    """All trainings that are not finished, in several processes."""
+    trainings = planned(options)
+    rest = [training for training in trainings if not training.finished]
+    if getattr(options, "list", False):
+        for training in rest:
+            print(command_of(training, options))
+        return 0
+    console.print(f"{len(trainings) - len(rest)} of {len(trainings)} trainings are finished.")
+    results = run_all(rest, options.processes, console, "trainings") if rest else []
+    failed = [(t, e) for t, e in zip(rest, results, strict=True) if isinstance(e, BaseException)]
+    for training, error in failed:
+        console.print(f"FAILED: {training.title}: {type(error).__name__}: {error}", style="bold red", markup=False)
+    return int(bool(failed))
+
+
+def command_of(training: Training, options: argparse.Namespace) -> str:
+    """The command that does one training of a sweep."""
+    trial, data = training.trial, training.source.describe()
+    arm = next((spec for spec in options.arms if arms.load(spec).name == trial.arm.name), trial.arm.name)
+    words = [*PROGRAM.split(), "run", "--arm", arm, "--seed", str(trial.seed), "--output", str(options.output)]
+    words += ["--preset", options.preset, "--plan", f"network={trial.plan.network}", *options.plan]
+    words += sources.to_arguments(data)
+    return shlex.join(words)
+
+
+def report(options: argparse.Namespace, console: Console) -> int:
+    """Tables, pictures and the page."""
+    from .report import print_tables, write_report
+
+    results = load_results(options.output)
+    if not results:
+        console.print(f"No finished training lies in {options.output}", style="bold red")
+        return 1
+    page = write_report(results, options.output, sources.from_description(results[0].settings["data"]))
+    print_tables(console, results)
+    console.print(f"The report: {page}", soft_wrap=True)
+    return 0
+
+
+def demo(options: argparse.Namespace, console: Console) -> int:
+    """A small sweep, and its report."""
+    given = argparse.Namespace(
+        **{**vars(options), "seeds": 1 if options.quick else options.seeds},
+        preset="small", plan=list(QUICK) if options.quick else [], networks=None, arms=list(DEMO), no_gate=False,
+        data="rendered", fingerprint="outside",
+    )  # fmt: skip
+    return sweep(given, console) or report(given, console)
+
+
+def main() -> int:
+    """Runs the command."""
+    options, console = parse(None), Console(width=None if sys.stdout.isatty() else 120)
     try:
-        options.arms = arm_settings.load(list(dict.fromkeys(options.arms)))
+        return {"demo": demo, "run": run, "sweep": sweep, "report": report}[options.command](options, console)
     except ValueError as error:
-        parser.error(str(error))
-    return options
-
-
-def run(arms: list[Arm], seeds: int, plan: Plan, workers: int, console: Console) -> tuple[Gate, list[dict[str, Any]]]:
-    """Trains plain cross-entropy without and with fingerprint, judges the gate, then trains the arms."""
-    plain = arm_settings.load(["cross_entropy"])[0]
-    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
-    first = [Trial(plain, seed, plan, printed) for printed in (False, True) for seed in numbers]
-    results = run_all(first, workers, console, "gate")
-    gate = Gate.of(results)
-    console.print(*gate.lines, sep="\n")
-    if not gate.passed:
-        console.print("GATE FAILED: what follows is INVALID as a comparison of arms.", style="bold white on red")
-    rest = [Trial(arm, seed, plan) for seed in numbers for arm in arms if arm.name != plain.name]
-    return gate, results + run_all(rest, workers, console, "arms") if rest else results
-
-
-def main() -> None:
-    """Runs, prints and saves everything."""
-    options, console = parse(), Console(width=None if sys.stdout.isatty() else 120)
-    options.output.mkdir(parents=True, exist_ok=True)
-    seeds, plan = (1, QUICK) if options.quick else (options.seeds, Plan())
-    start = time.perf_counter()
-    gate, results = run(options.arms, seeds, plan, options.workers, console)
-    training_seconds = time.perf_counter() - start
-
-    record = {
-        "valid": gate.passed,
-        "quick": options.quick,
-        "gate": {**asdict(gate), "lines": gate.lines},
-        "plan": asdict(plan),
-        "seeds": seeds,
-        "arms": [asdict(arm) for arm in options.arms],
-        "chosen": arm_settings.chosen(),
-        "results": [{k: v for k, v in result.items() if not k.endswith("_maps")} for result in results],
-        "training_seconds": training_seconds,
-        "workers": options.workers,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "saliency_losses": sl.__version__,
-        },
-    }
-    (options.output / "results.json").write_text(json.dumps(record, indent=2) + "\n")
-    (options.output / "table.md").write_text(markdown(options.arms, results, gate, seeds))
-    from .pictures import draw_all  # here, since every worker imports this module and none needs matplotlib
-
-    draw_all(options.output, options.arms, results, gate, plan.test)
-    print_tables(console, options.arms, results)
-    if not gate.passed:
-        console.print("INVALID: the gate failed, see above.", style="bold white on red")
-    console.print(f"Training took {training_seconds:.0f} s. Results lie in {options.output}", soft_wrap=True)
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

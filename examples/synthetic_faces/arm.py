@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import saliency_losses as sl
 
-from .settings import changed, find, read, stems
+from .settings import changed, find, parse, read, stems
 
 FOLDER = Path(__file__).with_name("arms")
 MAPS = ("own", "shuffled", "class_mean", "displaced", "uniform", "face", "parts")
@@ -107,14 +107,21 @@ def names() -> list[str]:
     return sorted(stems(FOLDER), key=lambda name: (name != "cross_entropy", name))
 
 
-def load(name: str) -> Arm:
-    """The arm of that name, or of that YAML file.
+def load(spec: str) -> Arm:
+    """The arm of that name, or of that YAML file, with changes: "cyborg", "my.yaml", "cyborg+alpha=0.1+divergence=kl".
 
     Raises:
-        ValueError: There is no such arm, or its file holds something else than an arm; the message says what.
+        ValueError: There is no such arm, its file holds something else, or a setting does not fit; the message says
+            what.
     """
+    name, *assignments = spec.split("+")
     path = find(FOLDER, name, "arm")
-    return change(Arm(path.stem, title=path.stem), read(path))
+    arm = change(Arm(path.stem, title=path.stem), read(path))
+    if not assignments:
+        return arm
+    title = ", ".join([arm.title, *(text.replace("=", " ").replace("_", " ") for text in assignments)])
+    named = replace(arm, name="+".join([path.stem, *assignments]).replace("/", "_"), title=title)
+    return change(named, parse(assignments))
 
 
 def change(arm: Arm, settings: dict[str, Any]) -> Arm:

@@ -17,7 +17,7 @@ class Plan:
 
     Attributes:
         network: Name of the architecture, see :mod:`.networks`.
-        feature_tap: "pooled", the tensor that is pooled, or "official", the layer that the published code of CYBORG taps.
+        feature_tap: "pooled", the tensor that is pooled, or "official", what CYBORG's published code taps.
         pretrained: Path of a file of weights, or None.
         images: Rendered training images, half of them authentic.
         validation: Rendered validation images.

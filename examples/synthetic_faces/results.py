@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+KINDS = ("scores", "maps")
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,13 @@ class Result:
         settings: The arm, the plan and the data, as they were written down when training began.
         metrics: Numbers by name: "auc_unseen" (mean over generators), "auc/<group>", and where there are paired renders
             "auc_fingerprint_free", "flip_rate_<removed>", "logit_change_<removed>" (removed: fingerprint, defect);
-            where there are maps "alignment", "alignment_shuffled", "alignment_occlusion", "alignment_occlusion_shuffled".
+            where there are maps "alignment", "alignment_shuffled", "alignment_occlusion",
+            "alignment_occlusion_shuffled".
         epochs: One dictionary per epoch: "epoch", "loss", "task_loss", "saliency_loss", "train_accuracy",
             "validation_accuracy", "seconds".
         scores: How fake each test image is to the network, (n,) by group, see
-            :meth:`~.sources.base.Source.tests`; the decision's threshold is zero. The same position in "training/..." and
-            "paired/..." is the same face.
+            :meth:`~.sources.base.Source.tests`; the decision's threshold is zero. The same position in "training/..."
+            and "paired/..." is the same face.
         maps: Average raw maps of the true class, (h, w) by "average/authentic" and "average/synthetic"; the human ones
             by "human/authentic" and "human/synthetic"; "gallery/<group>": maps (n, h, w) of the group's first images.
         seconds: How long training and evaluation took.
@@ -49,12 +51,9 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Writes both files; ``result.json`` last and at once, so that where it exists all is there."""
-        arrays = {
-            **{f"scores/{k}": v for k, v in self.scores.items()},
-            **{f"maps/{k}": v for k, v in self.maps.items()},
-        }
+        arrays = {f"{kind}/{key}": value for kind in KINDS for key, value in getattr(self, kind).items()}
         np.savez_compressed(folder / "arrays.npz", **arrays)
-        plain = {k: v for k, v in self.__dict__.items() if k not in ("scores", "maps")}
+        plain = {key: value for key, value in vars(self).items() if key not in KINDS}
         draft = folder / "result.json.part"
         draft.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
         draft.replace(folder / "result.json")
@@ -64,7 +63,5 @@ class Result:
         """Reads what :meth:`save` wrote."""
         plain = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        kinds = {kind: {k.removeprefix(f"{kind}/"): v for k, v in arrays.items() if k.startswith(f"{kind}/")}
-                 for kind in ("scores", "maps")}  # fmt: skip
-        return cls(**plain, **kinds)
+            named = [(key.partition("/"), stored[key]) for key in stored.files]
+        return cls(**plain, **{kind: {key: value for (k, _, key), value in named if k == kind} for kind in KINDS})

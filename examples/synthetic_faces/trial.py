@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .arm import Arm
@@ -19,10 +18,7 @@ class Trial:
     plan: Plan
     seed: int
 
-    def folder(self, study: Path) -> Path:
-        """Where it is kept within the folder of a study."""
-        return study / self.arm.name / self.plan.network / f"seed-{self.seed}"
-
     def settings(self, source: Source) -> dict[str, Any]:
         """Everything that the result depends on; a folder with other settings is another training's."""
-        return {"arm": asdict(self.arm), "plan": asdict(self.plan), "seed": self.seed, "data": source.describe()}
+        arm = {key: value for key, value in asdict(self.arm).items() if key != "title"}
+        return {"arm": arm, "plan": asdict(self.plan), "seed": self.seed, "data": source.describe()}

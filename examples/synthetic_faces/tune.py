@@ -1,68 +1,82 @@
-"""Chooses each arm's alpha on faces of the training generator: ``python -m examples.synthetic_faces.tune``.
+"""Chooses each arm's weight on faces of the training generator: ``python -m examples.synthetic_faces.tune``.
 
 The criterion is the mean of two AUCs on validation faces: of the faces as they are, and of the faces with
 everything outside the region that annotators mark on average taken from other, authentic validation faces.
 Both classes get authentic surroundings, so that what is left to decide by is what people decide by. This takes
 human maps and a single generator, and knows nothing of what a fingerprint looks like or where it is.
 
-Every arm has the same candidates and seeds. The controls take the divergence of the CAM arm that scores best.
+Every arm has the same number of candidates and the same seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from .arms import ARMS, CAM_ARMS, CHOSEN, TUNED, Arm, best_of
-from .data import Faces, render, training_set
+from . import arm as arms
+from . import plan as plans
 from .evaluate import auc, score
 from .jobs import run_all
-from .train import Plan, train
+from .rendered import Faces, generators, render
+from .sources import RenderedSource
+from .train import train
+from .trial import Trial
 
-ALPHAS = (0.5, 0.1, 0.05, 0.02, 0.01, 0.005)
-FIRST_SEED, VALIDATION_SEED = 10_000, 80_000
+CHOSEN = Path(__file__).with_name("tuning.json")
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "alpha": (0.1, 0.05, 0.02, 0.01, 0.005),
+    "saliency_weight": (10.0, 20.0, 50.0, 100.0, 200.0),
+    "background_blur": (0.02, 0.04, 0.08, 0.16, 0.32),
+    "head_weight": (1.0, 3.0, 10.0, 30.0, 100.0),
+}
+UNTUNED = ("cross_entropy", "cross_entropy_7x", "cyborg_2023")
+FIRST_SEED, VALIDATION_SEED = 10_000, 85_000
 MARKED_MASS = 0.8
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An arm with one alpha and one seed."""
+    """An arm with one value of what is tuned, and one seed."""
 
-    arm: Arm
-    seed: int
-    plan: Plan
+    trial: Trial
+    source: RenderedSource
+    name: str
+    tuned: str
+    value: float
 
     @property
     def title(self) -> str:
         """What the progress bar calls it."""
-        return f"{self.arm.name}, alpha {self.arm.alpha}, seed {self.seed}"
+        return f"{self.name}, {self.tuned} {self.value}, seed {self.trial.seed}"
 
     @property
     def steps(self) -> int:
         """Each epoch is reported."""
-        return self.plan.epochs
+        return self.trial.plan.epochs
 
     def run(self, report: Callable[[str], None]) -> dict[str, Any]:
         """Trains and validates."""
-        faces = training_set(self.plan.images, self.seed)
-        guided = train(self.arm, faces, self.seed, self.plan, report)
-        authentic, fake, donors = (
-            render(self.plan.test, VALIDATION_SEED + offset, is_fake)
-            for offset, is_fake in ((0, False), (0, True), (1, False))
-        )
-        region = marked_region(faces.human)
-        plain = auc(*(score(guided.model, part.images) for part in (authentic, fake)))
-        moved = auc(*(score(guided.model, transplant(part, donors, region)) for part in (authentic, fake)))
+        with TemporaryDirectory() as folder:
+            model = train(self.trial, self.source, Path(folder), report=report).guided.model
+        count = self.trial.plan.test
+        authentic, donors = (render(count, VALIDATION_SEED + offset, False) for offset in (0, 1))
+        fake = render(count, VALIDATION_SEED, True, generators.TRAINING)
+        region = marked_region(torch.cat([authentic.human, fake.human]))
+        plain = auc(*(score(model, part.images).numpy() for part in (authentic, fake)))
+        moved = auc(*(score(model, transplant(part, donors, region)).numpy() for part in (authentic, fake)))
         scores = {"plain": plain, "transplanted": moved, "criterion": (plain + moved) / 2}
-        return {"arm": self.arm.name, "alpha": self.arm.alpha, "seed": self.seed, **scores}
+        return {"arm": self.name, "tuned": self.tuned, "value": self.value, "seed": self.trial.seed, **scores}
 
 
 def marked_region(human: Tensor) -> Tensor:
@@ -78,41 +92,64 @@ def transplant(faces: Faces, donors: Faces, region: Tensor) -> Tensor:
     return torch.lerp(donors.images, faces.images, region)
 
 
+def tuned_setting(arm: arms.Arm) -> str:
+    """The one number of an arm that is tuned."""
+    return next(name for name in CANDIDATES if getattr(arm, name))
+
+
 def choose(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The alpha of best mean criterion for each arm, and all the scores."""
-    scores: dict[str, dict[str, dict[str, float]]] = {}
+    """The value of best mean criterion for each arm, and all the scores."""
+    chosen: dict[str, Any] = {}
     for name in dict.fromkeys(result["arm"] for result in results):
-        for alpha in ALPHAS:
-            found = [r for r in results if r["arm"] == name and r["alpha"] == alpha]
-            means = {key: round(mean(r[key] for r in found), 4) for key in ("criterion", "plain", "transplanted")}
-            scores.setdefault(name, {})[str(alpha)] = means
-    best = {name: max(by_alpha, key=lambda a: by_alpha[a]["criterion"]) for name, by_alpha in scores.items()}
-    return {"alpha": {name: float(alpha) for name, alpha in best.items()}, "scores": scores}
+        found = [result for result in results if result["arm"] == name]
+        tuned = found[0]["tuned"]
+        scores = {
+            str(value): {
+                key: round(mean(r[key] for r in found if r["value"] == value), 4)
+                for key in ("criterion", "plain", "transplanted")
+            }
+            for value in CANDIDATES[tuned]
+        }
+        best = max(scores, key=lambda value: scores[value]["criterion"])
+        chosen[name] = {"tuned": tuned, "best": float(best), "scores": scores}
+    return chosen
+
+
+def write_back(name: str, tuned: str, value: float) -> None:
+    """Puts the value into the arm's YAML file."""
+    path = arms.FOLDER / f"{name}.yaml"
+    text, count = re.subn(rf"^{tuned}: .*$", f"{tuned}: {value}", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{path} has {count} lines with {tuned}:, expected one")
+    path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Tries every alpha for every arm and writes what came out best next to this file."""
+    """Tries every candidate for every arm and writes what came out best into the arms' files."""
+    tunable = [name for name in arms.names() if name not in UNTUNED]
     parser = argparse.ArgumentParser(prog="python -m examples.synthetic_faces.tune", description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=2, help="trainings per candidate (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="one thread each (default: %(default)s)")
     options = parser.parse_args()
-    console, plan = Console(), Plan()
-
-    def candidates(arms: list[Arm]) -> list[Candidate]:
-        seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
-        return [Candidate(replace(arm, alpha=alpha), seed, plan) for seed in seeds for arm in arms for alpha in ALPHAS]
-
-    guided = [ARMS[name] for name in TUNED if ARMS[name].maps == "own"]
-    results = run_all(candidates(guided), options.workers, console, "guided arms")
-    scores = choose(results)["scores"]
-    best = max(CAM_ARMS, key=lambda name: max(s["criterion"] for s in scores[name].values()))
-    controls = [best_of(name, best) for name in TUNED if ARMS[name].maps != "own"]
-    results += run_all(candidates(controls), options.workers, console, f"controls, with the divergence of {best}")
-
-    settings = {"best_cam_arm": best, "seeds": options.seeds, "candidates": list(ALPHAS), **choose(results)}
-    CHOSEN.write_text(json.dumps(settings, indent=2) + "\n")
-    console.print_json(data=settings)
-    console.print(f"Written to {CHOSEN}")
+    console, plan = Console(), plans.load("small")
+    source = RenderedSource(plan.images, plan.validation, plan.test)
+    candidates = [
+        Candidate(
+            Trial(arms.change(arm, {tuned_setting(arm): value}), plan, seed), source, name, tuned_setting(arm), value
+        )
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)
+        for name, arm in ((name, arms.load(name)) for name in tunable)
+        for value in CANDIDATES[tuned_setting(arm)]
+    ]
+    results = run_all(candidates, options.processes, console, "candidates")
+    for error in (result for result in results if isinstance(result, BaseException)):
+        raise error
+    chosen = choose(results)
+    CHOSEN.write_text(json.dumps({"seeds": options.seeds, "arms": chosen}, indent=1) + "\n", encoding="utf-8")
+    for name, found in chosen.items():
+        write_back(name, found["tuned"], found["best"])
+        console.print(f"{name}: {found['tuned']} {found['best']} (criterion {found['scores'][str(found['best'])]})")
+    console.print(f"Written to {CHOSEN} and the arms' files")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Where training, validation and test images come from."""
+
+import argparse
+from typing import Any
+
+from examples.synthetic_faces.plan import Plan
+
+from .base import Batch, Source
+from .rendered import RenderedSource
+
+__all__ = ["Batch", "RenderedSource", "Source", "add_arguments", "from_arguments", "from_description", "to_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command line says about data."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", choices=("rendered",), default="rendered", help="(default: %(default)s)")
+    group.add_argument(
+        "--fingerprint",
+        choices=("outside", "face", "none"),
+        default="outside",
+        help="where rendered generators leave theirs; none: the training generator leaves none (default: %(default)s)",
+    )
+
+
+def from_arguments(options: argparse.Namespace, plan: Plan) -> Source:
+    """The source that the command line names.
+
+    Raises:
+        ValueError: It cannot be had; the message says why.
+    """
+    return RenderedSource(plan.images, plan.validation, plan.test, options.fingerprint)
+
+
+def from_description(data: dict[str, Any]) -> Source:
+    """The source that :meth:`Source.describe` described."""
+    return RenderedSource(data["images"], data["validation"], data["test"], data["fingerprint"])
+
+
+def to_arguments(data: dict[str, Any]) -> list[str]:
+    """What to say on the command line for the source that :meth:`Source.describe` described."""
+    return ["--data", data["kind"], "--fingerprint", data["fingerprint"]]

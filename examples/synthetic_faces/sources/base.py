@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..arm import Arm
+from examples.synthetic_faces.arm import Arm
 
 Batch = dict[str, Any]
 """The keywords of a guided step: images, targets, human_saliency and annotated."""
@@ -35,6 +35,15 @@ class Source(ABC):
         Groups are named "authentic/<source>", "unseen/<generator>" and "training/<generator>"; "paired/<state>" holds
         the fakes of the training generator once more, image by image, in another state.
         """
+
+    @abstractmethod
+    def annotated(self) -> Dataset[Batch] | None:
+        """Images with human maps to compare the network's with, if possible such as no network is trained on."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What the folder of its results is called."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

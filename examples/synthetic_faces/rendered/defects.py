@@ -1,4 +1,4 @@
-"""What a careful person can see in a synthetic face, and the sloppy strokes with which people mark it."""
+"""What a careful person can see in a synthetic face."""
 
 from __future__ import annotations
 

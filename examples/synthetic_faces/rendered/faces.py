@@ -94,12 +94,12 @@ class Traits:
         return x + roll * y, y - roll * x
 
 
-def draw(traits: Traits, defects: Defects, size: int) -> tuple[Tensor, Tensor]:
+def draw(traits: Traits, defects: Defects, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Draws faces with the given defects.
 
     Returns:
-        The images (N, 3, S, S) in [0, 1], without noise or fingerprint, and the coverage (N, S, S) of background
-        and hair, which is where a generator leaves its fingerprint.
+        The images (N, 3, S, S) in [0, 1], without noise or fingerprint; the coverage (N, S, S) of background and
+        hair; that of the face.
     """
     t, canvas = traits, Canvas(traits.backdrop, size)
     axis = (torch.arange(size) + 0.5) * canvas.pixel - 1.0
@@ -149,7 +149,7 @@ def draw(traits: Traits, defects: Defects, size: int) -> tuple[Tensor, Tensor]:
     canvas.paint(stain, 0.85 * face * (1 - fringe) * defects.blotch * torch.sigmoid(-blotch / 0.02))
 
     front = torch.maximum(torch.maximum(face, ears), torch.maximum(neck, shirt))
-    return canvas.image.clamp(0.0, 1.0), torch.maximum(1.0 - front, fringe)
+    return canvas.image.clamp(0.0, 1.0), torch.maximum(1.0 - front, fringe), face * (1.0 - fringe)
 
 
 def _paint_features(canvas: Canvas, t: Traits, defects: Defects, x: Tensor, y: Tensor) -> None:

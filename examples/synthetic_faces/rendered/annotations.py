@@ -1,4 +1,4 @@
-"""Draws the maps of a sloppy annotator who marks what gives a face away."""
+"""Draws the maps of sloppy annotators who mark what gives a face away, and the masks of a face parser."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from .defects import Defects
 from .faces import EYE_X, EYE_Y, MOUTH_Y, Traits
 
 MISSED, EXTRA, BOTH_EYES = 0.10, 0.15, 0.4
+READERS = 3
 
 
-def human_maps(traits: Traits, defects: Defects, fake: bool, size: int, rng: torch.Generator) -> Tensor:
+def human_maps(
+    traits: Traits, defects: Defects, fake: bool, size: int, rng: torch.Generator, readers: int = READERS
+) -> Tensor:
+    """The mean (N, S, S) of several annotators' maps, in [0, 1]."""
+    return torch.stack([one_map(traits, defects, fake, size, rng) for _ in range(readers)]).mean(0)
+
+
+def one_map(traits: Traits, defects: Defects, fake: bool, size: int, rng: torch.Generator) -> Tensor:
     """Marks the defects of a fake, or eyes and mouth of an authentic face, with soft strokes.
 
     Strokes are displaced and of varying size, some are forgotten, and sometimes one marks nothing.
@@ -53,3 +61,18 @@ def human_maps(traits: Traits, defects: Defects, fake: bool, size: int, rng: tor
     stray = ((x - between(-0.5, 0.5)) ** 2 + (y - between(-0.5, 0.6)) ** 2).sqrt() / between(0.1, 0.2)
     stray = chance(EXTRA) * torch.sigmoid((1.0 - stray) / 0.25)
     return torch.maximum((stroke * kept).amax(0), stray)
+
+
+def parts_masks(traits: Traits, size: int) -> Tensor:
+    """What a face parser calls eyes, brows, nose and mouth: masks (N, S, S), with or without a defect there."""
+    axis = (torch.arange(size) + 0.5) * (2.0 / size) - 1.0
+    x, y = traits.to_face(axis[None, None, :], axis[None, :, None])
+    inside = torch.zeros_like(x, dtype=torch.bool)
+    for part_x, part_y, width, height in (
+        (-EYE_X, EYE_Y - 0.08, 0.2, 0.2),
+        (EYE_X, EYE_Y - 0.08, 0.2, 0.2),
+        (0.0, 0.17, 0.1, 0.16),
+        (0.0, MOUTH_Y, 0.25, 0.11),
+    ):
+        inside |= ((x - part_x) / width) ** 2 + ((y - part_y) / height) ** 2 <= 1.0
+    return inside.float()

@@ -1,0 +1,87 @@
+"""A study: trainings, each in a folder of its own, that are finished or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .evaluate import evaluate
+from .results import Result
+from .sources import Source
+from .train import train
+from .trial import Trial
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trial on a source, within the folder of a study."""
+
+    trial: Trial
+    source: Source
+    study: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is kept."""
+        trial = self.trial
+        return self.study / self.source.label / trial.arm.name / trial.plan.network / f"seed-{trial.seed}"
+
+    @property
+    def title(self) -> str:
+        """What progress bars call it."""
+        return f"{self.trial.arm.name}, {self.source.label}, seed {self.trial.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Each epoch is reported."""
+        return self.trial.plan.epochs
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there.
+
+        Raises:
+            ValueError: It is there, but with other settings.
+        """
+        if not (self.folder / "result.json").exists():
+            return False
+        differing = _differing(Result.load(self.folder).settings, self.trial.settings(self.source))
+        if differing:
+            raise ValueError(
+                f"{self.folder} holds a training with other settings ({', '.join(differing)}); choose another "
+                "--output, or remove that folder"
+            )
+        return True
+
+    def run(self, report: Callable[[str], None]) -> Path:
+        """Trains, going on where a former run was interrupted, and measures.
+
+        Returns:
+            The folder.
+        """
+        start = time.perf_counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trained = train(self.trial, self.source, self.folder, report=report)
+        metrics, scores, maps = evaluate(trained.guided, self.source)
+        arm, plan = self.trial.arm, self.trial.plan
+        settings = self.trial.settings(self.source)
+        seconds = time.perf_counter() - start
+        Result(
+            arm.name, arm.title, plan.network, self.trial.seed, settings, metrics, trained.epochs, scores, maps, seconds
+        ).save(self.folder)
+        return self.folder
+
+
+def _differing(found: object, wanted: object, path: str = "") -> list[str]:
+    """The settings, by dotted name, in which two of them differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = dict.fromkeys([*found, *wanted])
+        return [name for key in keys for name in _differing(found.get(key), wanted.get(key), f"{path}{key}.")]
+    return [] if found == wanted else [f"{path[:-1]}: {found!r} there, {wanted!r} here"]
+
+
+def load_results(study: Path) -> list[Result]:
+    """The results of all finished trainings in the folder of a study."""
+    return [Result.load(path.parent) for path in sorted(study.rglob("result.json"))]
