@@ -99,7 +99,7 @@ def planned(options: argparse.Namespace) -> list[Training]:
     source = sources.from_arguments(options, plan)
     gate: list[Source] = []
     if isinstance(source, RenderedSource) and source.fingerprint == "outside" and not options.no_gate:
-        gate = [RenderedSource(plan.images, plan.validation, plan.test, "none")]
+        gate = [RenderedSource(plan.images, plan.validation, plan.test, "none", source.drawn)]
     pairs = [(data, arms.load(GATE)) for data in gate] + [(source, arm) for arm in chosen]
     return [
         Training(Trial(arm, replace(plan, network=network), seed), data, options.output)
@@ -165,7 +165,7 @@ def demo(options: argparse.Namespace, console: Console) -> int:
     given = argparse.Namespace(
         **{**vars(options), "seeds": 1 if options.quick else options.seeds},
         preset="small", plan=list(QUICK) if options.quick else [], networks=None, arms=list(DEMO), no_gate=False,
-        data="rendered", fingerprint="outside",
+        data="rendered", fingerprint="outside", drawn="test",
     )  # fmt: skip
     return sweep(given, console) or report(given, console)
 

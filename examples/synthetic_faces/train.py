@@ -2,66 +2,166 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 import saliency_losses as sl
 
-from .arms import Arm
-from .data import Faces
-from .small_net import SmallNet
+from . import checkpoint, distributed, networks
+from .journal import Journal
+from .loader import in_order, load, seed_everything, seed_of, share, shuffled
+from .map_head import MapHead
+from .optimization import Log, check, compiled, finished, optimizer_of, schedule_of
+from .sources.base import Batch, Source
+from .trial import Trial
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+TERMS = ("loss", "task_loss", "saliency_loss", "map_head_loss", "train_accuracy")
+BATCH = 256
+"""Validation images at a time."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is trained and tested on; the same for every arm."""
+class Trained:
+    """A finished training.
 
-    images: int = 2400
-    epochs: int = 8
-    batch: int = 64
-    rate: float = 6e-3
-    test: int = 300
+    Attributes:
+        guided: The loss in eval mode; its ``model`` has the weights that the plan keeps.
+        epochs: One dictionary per epoch, see :class:`~.results.Result`.
+    """
+
+    guided: sl.SaliencyGuidedLoss
+    epochs: Log
 
 
-def train(arm: Arm, faces: Faces, seed: int, plan: Plan, report: Callable[[str], None]) -> sl.SaliencyGuidedLoss:
-    """Trains a fresh network the way ``arm`` says; returns the loss, which holds it as ``model``."""
+def train(
+    trial: Trial,
+    source: Source,
+    folder: Path,
+    *,
+    device: torch.device | str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Trained:
+    """Trains, or goes on with a training that was cut short, or loads one that is finished.
+
+    What is random in an epoch is a function of the seed and the epoch, so that it does not matter after which epoch a
+    training was cut short. Several processes, see :mod:`.distributed`, train as one does.
+
+    Args:
+        trial: What to train, how, and with which seed.
+        source: Gives the images.
+        folder: Of this training alone: gets ``settings.json``, ``log.jsonl``, ``tensorboard``, until the end
+            ``checkpoint.pt``, and at the end ``model.pt``.
+        device: Where to train; by default on a GPU if there is one.
+        report: Called with a line of text after each epoch.
+
+    Raises:
+        ValueError: The folder holds another training or a damaged file, or the plan does not fit the data.
+        OSError: A file cannot be written.
+        FloatingPointError: The loss is not finite.
+    """
+    arm, plan, seed = trial.arm, trial.plan, trial.seed
+    rank, ranks = distributed.rank(), distributed.ranks()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.float64 if plan.precision == "float64" else torch.float32
+    found = distributed.from_first(lambda: checkpoint.resume(folder, trial.settings(source)))
+
     torch.manual_seed(seed)
-    model = SmallNet().to(memory_format=torch.channels_last)
-    guided = sl.SaliencyGuidedLoss(model, arm.build_extractor(), arm.divergence or "mse", alpha=arm.alpha)
-    human = maps_for(arm, faces)
+    model = networks.build(plan).to(device, dtype, memory_format=torch.channels_last)
+    guided = networks.tapped(arm, plan).guide(distributed.synchronised(model, device) if ranks > 1 else model)
+    if "model" in found:
+        guided.model.load_state_dict(found["model"])
+        return Trained(guided.eval(), found["log"])
 
-    steps = plan.epochs * (len(faces.images) // plan.batch)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=steps)
+    training, validation = source.training(arm, seed), source.validation()
+    images: int = len(training)  # type: ignore[arg-type]
+    check(plan, images, ranks)
+    example = next(load(training, [list(range(plan.batch // ranks))], device, dtype))
+    loss = MapHead(guided, arm.head_weight, example["images"]) if arm.head_weight else guided
+    optimizer = optimizer_of(plan, loss)
+    schedule = schedule_of(plan, optimizer, images // plan.batch)
+    scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "float16")
+    autocast = torch.autocast(device.type, HALF.get(plan.precision), enabled=plan.precision in HALF)
 
-    for epoch in range(plan.epochs):
-        order = torch.randperm(len(faces.images))
-        for batch in torch.split(order, plan.batch):
-            if len(batch) < plan.batch:
-                continue
-            images = faces.images[batch].contiguous(memory_format=torch.channels_last)
-            out = guided(images, faces.targets[batch], None if human is None else human[batch])
-            optimizer.zero_grad()
-            out.loss.backward()
-            optimizer.step()
-            schedule.step()
-        report(f"epoch {epoch + 1}/{plan.epochs}")
-    guided.eval()
-    return guided
+    state = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    for name, part in state.items() if found else ():
+        part.load_state_dict(found[name])  # type: ignore[attr-defined]
+    log, best = found.get("log", []), found.get("best")
+
+    call = compiled(loss, guided, example) if plan.compiled else loss
+    call = distributed.wrapped(call, device) if ranks > 1 else call
+    with Journal(folder, len(log) + 1) if rank == 0 else nullcontext() as journal:
+        while not finished(log, plan):
+            start, epoch = time.perf_counter(), len(log) + 1
+            seed_everything(seed_of(seed, epoch, rank))
+            loss.train()
+            batches = share(shuffled(images, plan.batch, seed_of(seed, epoch)), rank, ranks)
+            sums = torch.zeros(len(TERMS), dtype=torch.float64, device=device)
+            for batch in load(training, batches, device, dtype, workers=plan.workers, seed=seed_of(seed, epoch, rank)):
+                with autocast:
+                    out = call(**batch)
+                optimizer.zero_grad()
+                scaler.scale(out.loss).backward()
+                scale = scaler.get_scale()
+                scaler.step(optimizer)
+                scaler.update()
+                if scaler.get_scale() >= scale:  # else gradients overflowed and the step was left out
+                    schedule.step()
+                sums += terms(out, batch["targets"])
+            guided.weighting.step()
+
+            means = (distributed.total(sums) / (len(batches) * ranks)).tolist()
+            entry = {"epoch": epoch, **dict(zip(TERMS, means, strict=True))}
+            if not math.isfinite(entry["loss"]):
+                raise FloatingPointError(f"the loss of epoch {epoch} is {entry['loss']}; lower the plan's rate")
+            with autocast:
+                entry["validation_accuracy"] = accuracy(guided.model, validation, device, dtype, plan.workers)
+            entry["seconds"] = time.perf_counter() - start
+            log.append(entry)
+            if plan.keep == "best" and entry["validation_accuracy"] == max(e["validation_accuracy"] for e in log):
+                best = {name: tensor.detach().clone() for name, tensor in guided.model.state_dict().items()}
+            if journal is not None:
+                journal.write(entry)
+                parts = {name: part.state_dict() for name, part in state.items()}  # type: ignore[attr-defined]
+                checkpoint.save(folder, {**parts, "best": best}, log)
+            if report is not None:
+                report(
+                    f"epoch {epoch}/{plan.epochs}: loss {entry['loss']:.4f}, accuracy {entry['train_accuracy']:.3f} in "
+                    f"training, {entry['validation_accuracy']:.3f} in validation"
+                )
+
+    guided.unprepare()
+    if best is not None:
+        guided.model.load_state_dict(best)
+    distributed.from_first(lambda: checkpoint.finish(folder, guided.model.state_dict()))
+    return Trained(guided.eval(), log)
 
 
-def maps_for(arm: Arm, faces: Faces) -> Tensor | None:
-    """The human maps (N, S, S) that the arm is to see; None: it sees none."""
-    if arm.extractor is None:
-        return None
-    human = faces.human.clone()
-    for label in (0, 1):
-        members = (faces.targets == label).nonzero().flatten()
-        if arm.maps == "shuffled":
-            human[members] = faces.human[members[torch.randperm(len(members))]]
-        elif arm.maps == "class_mean":
-            human[members] = faces.human[members].mean(0)
-    return human
+def terms(out: sl.LossOutput, targets: Tensor) -> Tensor:
+    """What is logged of a step, in the order of ``TERMS``."""
+    right = (out.output.argmax(1) == targets).double().mean()
+    head = out.parts.get("map_head", torch.zeros_like(right))
+    return torch.stack([out.loss, out.task_loss, out.saliency_loss, head, right]).detach()
+
+
+@torch.no_grad()
+def accuracy(
+    model: nn.Module, dataset: Dataset[Batch], device: torch.device, dtype: torch.dtype, workers: int = 0
+) -> float:
+    """Share of the images whose class the model finds, in eval mode; each process takes its part of them."""
+    model.eval()
+    batches = share(in_order(len(dataset), BATCH), distributed.rank(), distributed.ranks())  # type: ignore[arg-type]
+    counts = torch.zeros(2, dtype=torch.float64, device=device)
+    for batch in load(dataset, [part for part in batches if part], device, dtype, workers=workers):
+        right = model(batch["images"]).argmax(1) == batch["targets"]
+        counts += torch.stack([right.sum(), right.new_tensor(len(right), dtype=torch.long)])
+    right_ones, all_of_them = distributed.total(counts).tolist()
+    return float(right_ones / all_of_them)

@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="outside",
         help="where rendered generators leave theirs; none: the training generator leaves none (default: %(default)s)",
     )
+    group.add_argument(
+        "--drawn",
+        choices=("test", "development"),
+        default="test",
+        help="which test faces and unseen generators: those of the study's claims, or those it was developed on "
+        "(default: %(default)s)",
+    )
 
 
 def from_arguments(options: argparse.Namespace, plan: Plan) -> Source:
@@ -29,14 +36,14 @@ def from_arguments(options: argparse.Namespace, plan: Plan) -> Source:
     Raises:
         ValueError: It cannot be had; the message says why.
     """
-    return RenderedSource(plan.images, plan.validation, plan.test, options.fingerprint)
+    return RenderedSource(plan.images, plan.validation, plan.test, options.fingerprint, options.drawn)
 
 
 def from_description(data: dict[str, Any]) -> Source:
     """The source that :meth:`Source.describe` described."""
-    return RenderedSource(data["images"], data["validation"], data["test"], data["fingerprint"])
+    return RenderedSource(data["images"], data["validation"], data["test"], data["fingerprint"], data["drawn"])
 
 
 def to_arguments(data: dict[str, Any]) -> list[str]:
     """What to say on the command line for the source that :meth:`Source.describe` described."""
-    return ["--data", data["kind"], "--fingerprint", data["fingerprint"]]
+    return ["--data", data["kind"], "--fingerprint", data["fingerprint"], "--drawn", data["drawn"]]
