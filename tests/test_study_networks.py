@@ -21,8 +21,10 @@ CYBORG = Arm("cyborg", extractor="cam", alpha=0.5)
 def test_every_network_is_tested():
     assert list(SIDES) == list(networks.NETWORKS)
     assert [networks.input_size(name) for name in SIDES] == [48, 224, 224, 299, 299]
-    statistics = [networks.normalisation(name) for name in SIDES]
-    assert statistics == [None, *[networks.IMAGENET] * 3, ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))]
+
+
+def bare(model):
+    return model.network if isinstance(model, networks.Normalised) else model
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,10 +43,20 @@ def test_guided_step(name):
         pooled.clear()
         model.eval()
         explained = CAM()(model, images, torch.tensor([0, 1]))
-    head = model.get_submodule(networks.NETWORKS[name].classifier)
+    head = bare(model).get_submodule(networks.NETWORKS[name].classifier)
     torch.testing.assert_close(explained.saliency, torch.einsum("bchw,bc->bhw", pooled[0], head.weight))
     logits = explained.saliency.mean((1, 2)) + head.bias
     torch.testing.assert_close(logits, explained.output.diagonal(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "black"), [("densenet121", (-2.1179, -2.0357, -1.8044)), ("xception", (-1.0,) * 3)])
+def test_images_are_normalised_as_the_weights_expect(name, black):
+    model, seen = networks.build(Plan(network=name)).eval(), []
+    model.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 64))
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor(black), atol=1e-4, rtol=0)
+    assert not [name for name in model.state_dict() if not name.startswith("network.")]
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
@@ -53,20 +65,20 @@ def test_official_tap(name):
     images = torch.rand(2, 3, SIDES[name], SIDES[name])
     model, tapped = networks.build(plan).eval(), []
     if name in AFTER_TAP:
-        behind = model.get_submodule(AFTER_TAP[name])
+        behind = model.network.get_submodule(AFTER_TAP[name])
         behind.register_forward_pre_hook(lambda module, args: tapped.append(args[0].clone()))
     with torch.no_grad():
         saliency = networks.tapped(CYBORG, plan).guide(model).explain(images, torch.tensor([0, 1]))
-        expected = tapped[0] if tapped else model.features(images)
-        weight = model.get_submodule(networks.NETWORKS[name].classifier).weight
+        expected = tapped[0] if tapped else model.network.features((images - model.mean) / model.deviation)
+        weight = model.network.get_submodule(networks.NETWORKS[name].classifier).weight
     torch.testing.assert_close(saliency, torch.einsum("bchw,bc->bhw", expected, weight), rtol=1e-3, atol=1e-4)
     assert (expected.min() < 0) == (name != "inception_v3")
 
 
 def test_tap_is_for_cam_under_the_official_plan():
     plan = Plan(network="densenet121", feature_tap="official")
-    assert networks.tapped(CYBORG, plan).extractor_options == {"layer": "features"}
-    own = Arm("own", extractor="cam", extractor_options={"layer": "features.denseblock4"})
+    assert networks.tapped(CYBORG, plan).extractor_options == {"layer": "network.features"}
+    own = Arm("own", extractor="cam", extractor_options={"layer": "network.features.denseblock4"})
     for arm in (own, Arm("plain"), Arm("other", extractor="grad_cam")):
         assert networks.tapped(arm, plan) is arm
     assert networks.tapped(CYBORG, Plan(network="densenet121")) is CYBORG
@@ -115,15 +127,22 @@ def test_classifier_of_other_classes_is_left_and_named(tmp_path, caplog):
     assert torch.equal(model.features[0][0].weight, state["features.0.0.weight"])
 
 
-def test_older_densenet_names(tmp_path):
+def test_weights_of_a_trained_study(tmp_path):
     state = networks.build(Plan(network="densenet121")).state_dict()
+    plan = Plan(network="densenet121", pretrained=save(tmp_path / "model.pt", state).pretrained)
+    assert torch.equal(networks.build(plan).network.classifier.weight, state["network.classifier.weight"])
+
+
+def test_older_densenet_names(tmp_path):
+    state = bare(networks.build(Plan(network="densenet121"))).state_dict()
     older = {
         name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor
         for name, tensor in state.items()
         if not name.endswith("num_batches_tracked")
     }
     torch.save(older, tmp_path / "densenet121.pth")
-    loaded = networks.build(Plan(network="densenet121", pretrained=str(tmp_path / "densenet121.pth"))).state_dict()
+    loaded = bare(networks.build(Plan(network="densenet121", pretrained=str(tmp_path / "densenet121.pth"))))
+    loaded = loaded.state_dict()
     assert all(torch.equal(state[name], loaded[name]) for name in state if "num_batches" not in name)
 
 

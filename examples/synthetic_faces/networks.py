@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .arm import Arm
 from .plan import Plan
@@ -29,7 +30,7 @@ class Network:
         features: Name of the module whose output is pooled (for DenseNet-121, after a ReLU in place).
         classifier: Name of the last linear layer.
         tap: The layer whose output the published code explains; None: what is pooled.
-        statistics: What images are normalised by.
+        statistics: What its weights expect images to be normalised by; None: images in [0, 1].
     """
 
     make: Callable[[], nn.Module]
@@ -83,8 +84,26 @@ def network(name: str) -> Network:
     return NETWORKS[name]
 
 
+class Normalised(nn.Module):
+    """A network and the normalisation of its images, so that those of all networks lie in [0, 1]."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: nn.Module, statistics: Statistics) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in zip(("mean", "deviation"), statistics, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the logits of images in [0, 1]."""
+        logits: Tensor = self.network((images - self.mean) / self.deviation)
+        return logits
+
+
 def build(plan: Plan) -> nn.Module:
-    """The plan's network with two logits: fresh, or with the weights of the file that the plan names.
+    """The plan's network, from images in [0, 1] to two logits: fresh, or with the weights of the file that it names.
 
     Raises:
         ValueError: The network is unknown or its package missing, or the file does not hold its weights.
@@ -93,16 +112,16 @@ def build(plan: Plan) -> nn.Module:
     model = kind.make()
     if plan.pretrained is not None:
         load_weights(model, plan.pretrained, kind.classifier)
-    return model
+    return model if kind.statistics is None else Normalised(model, kind.statistics)
 
 
 def features(model: nn.Module) -> nn.Module:
-    """The module of a network of the study whose output is pooled.
+    """The module of a network that :func:`build` gave whose output is pooled.
 
     Raises:
-        ValueError: The model is none of them.
+        ValueError: The model is no such network.
     """
-    parts = dict(model.named_children())
+    parts = dict((model.network if isinstance(model, Normalised) else model).named_children())
     for kind in NETWORKS.values():
         if kind.features in parts:
             return parts[kind.features]
@@ -114,11 +133,6 @@ def input_size(name: str) -> int:
     return network(name).size
 
 
-def normalisation(name: str) -> Statistics | None:
-    """What the network of that name expects images to be normalised by; None: images in [0, 1]."""
-    return network(name).statistics
-
-
 def cam_layer(plan: Plan) -> str | None:
     """The layer that :class:`~saliency_losses.extractors.CAM` is to take under this plan; None: what is pooled.
 
@@ -126,7 +140,8 @@ def cam_layer(plan: Plan) -> str | None:
     DenseNet-121 the features before their ReLU, of ResNet-50 and Xception the last convolution before its
     normalisation, of Inception v3 what is pooled.
     """
-    return network(plan.network).tap if plan.feature_tap == "official" else None
+    tap = network(plan.network).tap
+    return None if plan.feature_tap == "pooled" or tap is None else f"network.{tap}"
 
 
 def tapped(arm: Arm, plan: Plan) -> Arm:

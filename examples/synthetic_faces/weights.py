@@ -91,5 +91,5 @@ _READERS = {".pt": _pickled, ".pth": _pickled, ".safetensors": _safetensors}
 
 
 def _renamed(name: str) -> str:
-    """The name of today for one of older DenseNet files, such as "denselayer1.norm.1.weight"."""
-    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+    """The bare network's name for one of a trained study, or of older DenseNet files ("denselayer1.norm.1.weight")."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name.removeprefix("network."))
