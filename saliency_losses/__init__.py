@@ -1,5 +1,8 @@
 """Train networks to look where people look: saliency-guided losses for PyTorch."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from saliency_losses import divergences, extractors, maps, testing, weighting
 from saliency_losses.checks import Preflight, preflight
 from saliency_losses.diagnosis import Diagnosis, diagnose, sweep_weights
@@ -15,6 +18,9 @@ from saliency_losses.extractors import (
 from saliency_losses.guided import LossOutput, SaliencyGuidedLoss
 from saliency_losses.weighting import Weighting, create_weighting, list_weightings, register_weighting
 
+if TYPE_CHECKING:
+    from saliency_losses import data, metrics, viz
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "create_divergence",
     "create_extractor",
     "create_weighting",
+    "data",
     "diagnose",
     "divergences",
     "extractors",
@@ -37,11 +44,20 @@ __all__ = [
     "list_layers",
     "list_weightings",
     "maps",
+    "metrics",
     "preflight",
     "register_divergence",
     "register_extractor",
     "register_weighting",
     "sweep_weights",
     "testing",
+    "viz",
     "weighting",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the packages that no training step needs when they are first used."""
+    if name in ("data", "metrics", "viz"):
+        return importlib.import_module(f"saliency_losses.{name}")
+    raise AttributeError(f"module 'saliency_losses' has no attribute {name!r}")

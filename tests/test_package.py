@@ -6,9 +6,9 @@ import sys
 import saliency_losses as sl
 
 PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss Weighting
-create_divergence create_extractor create_weighting diagnose divergences extractors list_divergences list_extractors
-list_layers list_weightings maps preflight register_divergence register_extractor
-register_weighting sweep_weights testing weighting"""
+create_divergence create_extractor create_weighting data diagnose divergences extractors list_divergences list_extractors
+list_layers list_weightings maps metrics preflight register_divergence register_extractor
+register_weighting sweep_weights testing viz weighting"""
 
 
 def test_public_names_are_these():

@@ -75,7 +75,7 @@ def train(
 
     torch.manual_seed(seed)
     model = networks.build(plan).to(device, dtype).to(memory_format=torch.channels_last)
-    guided = arm.guide(distributed.synchronised(model, device) if ranks > 1 else model)
+    guided = networks.tapped(arm, plan).guide(distributed.synchronised(model, device) if ranks > 1 else model)
     if "model" in found:
         guided.model.load_state_dict(found["model"])
         return Trained(guided.eval(), found["log"])
