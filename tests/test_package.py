@@ -6,8 +6,8 @@ import sys
 import saliency_losses as sl
 
 PUBLIC = """Diagnosis Divergence Explanation LossOutput Preflight SaliencyExtractor SaliencyGuidedLoss Weighting
-create_divergence create_extractor create_weighting data diagnose divergences extractors list_divergences list_extractors
-list_layers list_weightings maps metrics preflight register_divergence register_extractor
+create_divergence create_extractor create_weighting data diagnose divergences extractors list_divergences
+list_extractors list_layers list_weightings maps metrics preflight register_divergence register_extractor
 register_weighting sweep_weights testing viz weighting"""
 
 

@@ -64,4 +64,5 @@ class Result:
         plain = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
             named = [(key.partition("/"), stored[key]) for key in stored.files]
-        return cls(**plain, **{kind: {key: value for (k, _, key), value in named if k == kind} for kind in KINDS})
+        arrays: dict[str, Any] = {kind: {key: a for (k, _, key), a in named if k == kind} for kind in KINDS}
+        return cls(**plain, **arrays)

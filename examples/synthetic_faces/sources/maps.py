@@ -26,7 +26,7 @@ def arrange(kind: str, human: Tensor, targets: Tensor, rng: torch.Generator) -> 
     if kind == "own":
         return human
     arranged = human.clone()
-    for label in targets.unique():
+    for label in set(targets.tolist()):
         members = (targets == label).nonzero().flatten()
         if kind == "shuffled":
             order = members[torch.randperm(len(members), generator=rng)]

@@ -150,7 +150,7 @@ def _tests(count: int, place: Place, drawn: Drawn) -> dict[str, Faces]:
 def _share(targets: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """Which samples keep their map: the same share (at least one) of each class."""
     annotated = torch.zeros(len(targets), dtype=torch.bool)
-    for label in targets.unique():
+    for label in set(targets.tolist()):
         members = (targets == label).nonzero().flatten()
         kept = max(1, round(share * len(members))) if share else 0
         annotated[members[torch.randperm(len(members), generator=rng)[:kept]]] = True
