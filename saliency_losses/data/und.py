@@ -29,7 +29,8 @@ def from_und(
 
     The table has no header and three cells a line: split, class, and a path whose leading slash means the root, such
     as ``train,Synthetic,/train/original_data/1_fake/p1_100_fake.png``. The map of an image is the file of the same name
-    in the folder of maps, where its suffix may differ; an image without one is not annotated.
+    in the folder of maps, below the same folders or at its top, where its suffix may differ; an image without one is
+    not annotated.
 
     Args:
         root: The folder of the collection.
@@ -65,7 +66,7 @@ def from_und(
     found: list[File | None] = [None] * len(read)
     if maps is not None:
         folder = MapFolder.open(_below(base, maps))
-        found = [folder.find(os.path.basename(row.image.path), row.where) for row in read]
+        found = [_map_of(row, folder, base) for row in read]
         folder.check_any(found, [os.path.basename(row.image.path) for row in read])
     rows = [
         Row(
@@ -96,6 +97,11 @@ def _row(cells: tuple[str, ...], where: str, base: str, labels: Labels) -> Row:
         )
     split, label, path = cells
     return Row(locate(path.lstrip("/"), base, where), labels.index(label, where), (None,), where, split)
+
+
+def _map_of(row: Row, folder: MapFolder, base: str) -> File | None:
+    relative = os.path.relpath(row.image.path, base)
+    return folder.find(relative, row.where) or folder.find(os.path.basename(relative), row.where)
 
 
 def _check_shared(rows: Sequence[Row]) -> None:
