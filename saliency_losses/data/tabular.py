@@ -45,7 +45,7 @@ def from_csv(
         map_column: Holds the maps' paths; no map at all by default.
         split_column: Holds the names of splits.
         maps_by: A column, such as that of the reader or finding: samples get one map for each value that it has, (K,
-            H, W), in the order of ``dataset.map_names``.
+            H, W), in the order of ``dataset.map_names``; the guided step needs ``classes`` (B, K) for them.
         combine: How the maps of one image, or of one value of ``maps_by``, become one.
         split: Only the images of this split.
         root: The folder that paths are relative to, and do not leave; that of the table by default.

@@ -21,6 +21,7 @@ def from_und(
     csv: str | os.PathLike[str],
     *,
     maps: str | os.PathLike[str] | None = None,
+    maps_split: str | None = None,
     split: str | None = None,
     classes: Sequence[str] = ("Real", "Synthetic"),
     **options: Any,
@@ -36,6 +37,8 @@ def from_und(
         root: The folder of the collection.
         csv: The table; a relative path is looked up in the root, then in the working directory.
         maps: The folder of maps, likewise; no map at all by default.
+        maps_split: The split whose images they belong to; any by default, where no two images of one name are allowed
+            to share a map.
         split: Only the lines of this split.
         classes: The names of the classes in the order of their integers.
         **options: Of :class:`~saliency_losses.data.SaliencyDataset`.
@@ -66,7 +69,7 @@ def from_und(
     found: list[File | None] = [None] * len(read)
     if maps is not None:
         folder = MapFolder.open(_below(base, maps))
-        found = [_map_of(row, folder, base) for row in read]
+        found = [_map_of(row, folder, base) if maps_split in (None, row.split) else None for row in read]
         folder.check_any(found, [os.path.basename(row.image.path) for row in read])
     rows = [
         Row(
@@ -78,10 +81,9 @@ def from_und(
         )
         for row, file in zip(read, found, strict=True)
     ]
+    _check_shared(rows)
     dataset = SaliencyDataset(rows, classes=classes, **options)
-    dataset = dataset if split is None else dataset.split(split)
-    _check_shared(dataset.rows)
-    return dataset
+    return dataset if split is None else dataset.split(split)
 
 
 def _below(base: str, path: str | os.PathLike[str]) -> str:
@@ -118,6 +120,6 @@ def _check_shared(rows: Sequence[Row]) -> None:
                 if first.image.path != row.image.path:
                     raise DataError(
                         f"{row.where} and {first.where}: {row.image.path!r} and {first.image.path!r} have the same "
-                        f"name, so that both would take the map {source.files[0].path!r}. Choose a split=, or name the "
-                        "maps in a table: from_csv."
+                        f"name, so that both would take the map {source.files[0].path!r}. Say which split has maps, "
+                        "maps_split=, or put the maps below the same folders as the images."
                     )

@@ -60,7 +60,9 @@ def test_lines_are_numbered_as_an_editor_does(tmp_path):
             r"is not utf-8 \(byte 0xe4\): save it as UTF-8, or pass encoding=",
         ),
         ("image,label\na.png,0\n".encode("utf-16"), r"is not utf-8 \(byte 0xff\)"),
-        ("image,label\na.png," + "x" * 200_000, "is not a table of comma-separated values: field larger than"),
+        ("image,label\na.png," + "x" * 200_000, "is not a table of comma-separated values after line 1: field larger"),
+        ('image,label\na.png,0\n"b.png,1\nc.png,1\n', "comma-separated values after line 2: unexpected end of data"),
+        ('"image,label\na.png,0\n', "comma-separated values in the first line: unexpected end of data"),
         (
             "image,label\na.png,0\na.png,1\n",
             r"^rows.csv line 3: label '1', but rows.csv line 2 says '0' of the same im",
@@ -258,7 +260,11 @@ def test_two_images_do_not_share_a_map(und):
         DataError, match=r"^all.csv line 4 and all.csv line 1: .* have the same name, so that both would"
     ):
         from_und(und, "all.csv", maps="maps")
-    assert from_und(und, "all.csv", maps="maps", split="train").annotated.tolist() == [True, False]
+    with pytest.raises(DataError, match="Say which split has maps, maps_split="):
+        from_und(und, "all.csv", maps="maps", split="val")
+    assert from_und(und, "all.csv", maps="maps", maps_split="train").annotated.tolist() == [True, False, False, False]
+    grey(und / "mirrored" / "val" / "1_fake" / "p1.png", np.zeros((4, 6)))
+    assert from_und(und, "all.csv", maps="mirrored").annotated.tolist() == [False, False, False, True]
 
 
 def test_lines_without_header(tmp_path):
