@@ -67,7 +67,7 @@ def read_map_file(file: File, decode: Decode | None) -> Tensor:
         values = values[:-1] * values[-1:]
     if len(values) not in (1, 3):
         raise DataError(f"{name} was decoded to {len(values)} channels; a map has one.")
-    if float((values.amax(0) - values.amin(0)).max()) > _COLOURED:
+    if len(values) == 3 and float((values.amax(0) - values.amin(0)).max()) > _COLOURED:
         raise DataError(
             f"{name} is coloured, and colours have no order. Save the map in grey, black where nobody looked, or pass "
             "decode_map= that reads the colours back."
@@ -106,7 +106,7 @@ def _read(file: File, what: str, decode: Decode | None) -> Tensor:
             else f"It was read by {option}={getattr(decode, '__name__', repr(decode))}."
         )
         raise DataError(f"{name} cannot be read: {reason}. {remedy}") from error
-    if not bool(values.isfinite().all()):
+    if not all(bool(extreme.isfinite()) for extreme in values.aminmax()):
         raise DataError(f"{name} holds NaN or infinite values; let {option}= put numbers there.")
     return values
 

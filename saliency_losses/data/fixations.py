@@ -114,7 +114,7 @@ def from_fixations(
         drop=outside == "drop",
     )
     if isinstance(labels, Mapping):
-        entries = [Labelled(name, str(label), None, f"labels[{name!r}]") for name, label in labels.items()]
+        entries = [Labelled(str(name), str(label), None, f"labels[{name!r}]") for name, label in labels.items()]
     else:
         listed = read_table(labels, delimiter=delimiter, encoding=encoding)
         entries = labelled_images(listed, label_image_column or image_column, label_column, split_column)

@@ -77,7 +77,7 @@ def picture_values(picture: "Image.Image") -> Tensor:
         turned = turned.convert(_common_mode(turned))
     bytes_ = torch.from_numpy(np.array(turned))
     values = bytes_.unsqueeze(2) if bytes_.ndim == 2 else bytes_
-    return values.permute(2, 0, 1).to(torch.float32) / 255.0
+    return values.permute(2, 0, 1).contiguous().to(torch.float32).div_(255.0)
 
 
 def _common_mode(picture: "Image.Image") -> str:
