@@ -67,7 +67,7 @@ def read_map_file(file: File, decode: Decode | None) -> Tensor:
         values = values[:-1] * values[-1:]
     if len(values) not in (1, 3):
         raise DataError(f"{name} was decoded to {len(values)} channels; a map has one.")
-    if float((values.amax(0) - values.amin(0)).max()) > _COLOURED:
+    if len(values) == 3 and float((values.amax(0) - values.amin(0)).max()) > _COLOURED:
         raise DataError(
             f"{name} is coloured, and colours have no order. Save the map in grey, black where nobody looked, or pass "
             "decode_map= that reads the colours back."
@@ -94,15 +94,19 @@ def _read(file: File, what: str, decode: Decode | None) -> Tensor:
     name = f"{file.where}: {what} {path!r}"
     try:
         values = open_picture(path) if decode is None else _values(decode(path))
+    except DataError as error:
+        raise DataError(f"{name} {error}") from error
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:  # decoders raise what they like
-        reason = str(error) if type(error) is ValueError else f"cannot be read: {error or type(error).__name__}"
+        reason = str(error).rstrip(".") or type(error).__name__
         remedy = (
             f"Copy it again if it is broken, read other formats by {option}=, or leave its row out: dataset.verified()."
             if decode is None
             else f"It was read by {option}={getattr(decode, '__name__', repr(decode))}."
         )
-        raise DataError(f"{name} {reason.rstrip('.')}. {remedy}") from error
-    if not bool(values.isfinite().all()):
+        raise DataError(f"{name} cannot be read: {reason}. {remedy}") from error
+    if not all(bool(extreme.isfinite()) for extreme in values.aminmax()):
         raise DataError(f"{name} holds NaN or infinite values; let {option}= put numbers there.")
     return values
 
@@ -110,7 +114,8 @@ def _read(file: File, what: str, decode: Decode | None) -> Tensor:
 def _values(decoded: Any) -> Tensor:
     """What a decoder returned, as float32 (C, H, W)."""
     if isinstance(decoded, Tensor):
-        values = decoded.detach().cpu().unsqueeze(0) if decoded.ndim == 2 else decoded.detach().cpu()
+        own = decoded.detach().cpu().clone()
+        values = own.unsqueeze(0) if own.ndim == 2 else own
     elif isinstance(decoded, np.ndarray):
         array = decoded[..., None] if decoded.ndim == 2 else decoded
         kind = decoded.dtype.newbyteorder("=")

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from saliency_losses.data.errors import DataError
 
@@ -30,7 +29,7 @@ class File:
             DataError: There is none.
         """
         name = f"{self.where}: {what} {self.path!r}"
-        if not Path(os.path.realpath(self.path)).is_relative_to(os.path.realpath(self.root)):
+        if not _is_below(os.path.realpath(self.path), os.path.realpath(self.root)):
             raise DataError(
                 f"{name} is a link to outside the root {self.root!r}. Copy the file, or pass a root that also holds "
                 "what the link points to."
@@ -67,12 +66,17 @@ def locate(name: str, root: str, where: str) -> File:
     if not name or "\0" in name:
         raise DataError(f"{where}: {name!r} names no file; put a path relative to the root {root!r}.")
     path = os.path.normpath(os.path.join(root, name))
-    if not Path(path).is_relative_to(root):
+    if not _is_below(path, root):
         raise DataError(
             f"{where}: {name!r} leads out of the root {root!r}. Files must lie below it: put relative paths, or pass a "
             "root that holds them all."
         )
     return File(path, root, where)
+
+
+def _is_below(path: str, root: str) -> bool:
+    """Whether a normal path is the root or leads from it."""
+    return path == root or path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
 def check_folder(folder: str | os.PathLike[str], name: str) -> str:

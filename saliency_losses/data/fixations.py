@@ -53,7 +53,7 @@ def from_fixations(
         table: The fixations, with a header.
         images: The folder of images.
         labels: A table with the label of each image, or a mapping from what names an image to its label.
-        sigma: Of the Gaussian at each fixation, in pixels of the image as stored; one degree of visual angle is
+        sigma: Of the Gaussian at each fixation, in pixels of the image as decoded; one degree of visual angle is
             :func:`~saliency_losses.maps.pixels_per_degree`.
         image_column: Holds what names an image.
         x_column: Holds x, to the right.
@@ -114,7 +114,7 @@ def from_fixations(
         drop=outside == "drop",
     )
     if isinstance(labels, Mapping):
-        entries = [Labelled(name, str(label), None, f"labels[{name!r}]") for name, label in labels.items()]
+        entries = [Labelled(str(name), str(label), None, f"labels[{name!r}]") for name, label in labels.items()]
     else:
         listed = read_table(labels, delimiter=delimiter, encoding=encoding)
         entries = labelled_images(listed, label_image_column or image_column, label_column, split_column)
