@@ -1,7 +1,7 @@
 """Which kornia augmentations move a human map with its image."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,14 +14,11 @@ def as_container(augmentation: Any) -> nn.Module:
     Raises:
         TypeError: It is none.
     """
-    from kornia.augmentation import ImageSequential
+    from kornia.augmentation import AugmentationSequential, ImageSequential
 
-    if isinstance(augmentation, ImageSequential):
-        return augmentation
-    if isinstance(augmentation, nn.Sequential | nn.ModuleList | list | tuple):
-        parts = list(augmentation)
-    else:
-        parts = [augmentation]
+    if type(augmentation) in (AugmentationSequential, ImageSequential):
+        return cast(nn.Module, augmentation)
+    parts = list(_flat(augmentation))
     wrong = [part for part in parts if not isinstance(part, nn.Module)]
     if wrong or not parts:
         got = type(wrong[0]).__name__ if wrong else "none"
@@ -30,6 +27,15 @@ def as_container(augmentation: Any) -> nn.Module:
             f"list of them, got {got}."
         )
     return ImageSequential(*parts)
+
+
+def _flat(augmentation: Any) -> Iterator[Any]:
+    """The augmentations in lists and torch's own containers, one by one."""
+    if type(augmentation) in (nn.Sequential, nn.ModuleList, list, tuple):
+        for part in augmentation:
+            yield from _flat(part)
+    else:
+        yield augmentation
 
 
 def check_augmentations(container: nn.Module, trusted: Sequence[Any] = ()) -> None:
