@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import scipy.integrate
 import scipy.stats
 import sklearn.metrics
 import torch
@@ -87,7 +88,7 @@ def auc_judd(model, human, _):
     thresholds = [model.max() + 1, *sorted(positives, reverse=True), model.min()]
     hits = [np.mean(positives >= threshold) for threshold in thresholds]
     alarms = [np.mean(negatives >= threshold) for threshold in thresholds]
-    return np.trapezoid(hits, alarms)
+    return scipy.integrate.trapezoid(hits, alarms)
 
 
 @oracle("shuffled_auc", "fixations")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.integrate
 import torch
 from torch import nn
 
@@ -48,7 +49,7 @@ def curve(net, image, values, target, steps, baseline, insert):
             shown[:, i, j] = image[:, i, j] if insert else baseline
         found.append(probability(net, shown, target))
     shares = [end / len(places) for end in ends]
-    return shares, found, np.trapezoid(found, shares)
+    return shares, found, scipy.integrate.trapezoid(found, shares)
 
 
 @pytest.mark.parametrize("classes", [3, 1])
@@ -150,7 +151,7 @@ MAPS = IMAGES[:, 0]
         (
             lambda: M.insertion(NET, IMAGES, MAPS[:2]),
             ValueError,
-            r"insertion expected maps of shape \(3, \*s of 2 axes\) for images of shape \(3, 2, 6, 7\), got \(2, 6, 7\)",
+            r"expected maps of shape \(3, \*s of 2 axes\) for images of shape \(3, 2, 6, 7\), got \(2, 6, 7\)",
         ),
         (lambda: M.deletion(NET, IMAGES, MAPS / 0.0), ValueError, "deletion got model maps with NaN or infinite"),
         (lambda: M.deletion(NET, IMAGES, MAPS, score="probable"), ValueError, "score must be one of 'true'"),
