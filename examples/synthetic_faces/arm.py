@@ -84,7 +84,8 @@ class Arm:
             weight = {"saliency_weight": self.saliency_weight}
         schedule = sl.weighting.OffUntil(self.unguided_epochs) if self.unguided_epochs else None
         if self.weighting is not None:
-            weighting = sl.create_weighting(self.weighting, schedule=schedule)
+            options = {} if schedule is None else {"schedule": schedule}
+            weighting = sl.create_weighting(self.weighting, **options)
         elif self.saliency_weight is not None:
             weighting = sl.weighting.Additive(self.saliency_weight, schedule=schedule)
         else:

@@ -117,6 +117,9 @@ class SyncedBatchNorm(_BatchNorm):
         normal = centred * (variance + self.eps).rsqrt().view(wide)
         return normal * self.weight.view(wide) + self.bias.view(wide) if self.affine else normal
 
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Takes inputs of any shape."""
+
 
 class _SyncBatchNormSum(torch.autograd.Function):
     """The sum over processes. Maps by gradients know it by its name, as they know PyTorch's, and refuse it above."""
