@@ -71,13 +71,25 @@ def wrapped(loss: nn.Module, device: torch.device) -> nn.Module:
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model, with the statistics of all processes in each BatchNorm."""
+    """The model, with the statistics of all processes in each BatchNorm.
+
+    Raises:
+        ValueError: One of them does more than ``torch.nn.BatchNorm2d`` does.
+    """
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and type(module) not in plain:
+            raise ValueError(
+                f"{name} is a {type(module).__name__}, whose statistics cannot be taken over several processes; train "
+                "in one process, or build the network of torch.nn.BatchNorm2d"
+            )
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        converted: nn.Module = convert(model)
         return converted
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            if isinstance(child, plain):
                 synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
                 synced.__dict__ = child.__dict__
                 setattr(parent, name, synced)
@@ -114,7 +126,7 @@ class _SyncBatchNormSum(torch.autograd.Function):
         return total(x.clone())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return total(gradient.clone())
 

@@ -17,7 +17,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch)
 
     def __enter__(self) -> Journal:
         return self
@@ -25,11 +25,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def write(self, entry: dict[str, float]) -> None:
         """Writes one epoch's numbers."""
         for name, value in entry.items():
             if name != "epoch":
-                self.writer.add_scalar(name, value, int(entry["epoch"]))  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(name, value, int(entry["epoch"]))
+        self.writer.flush()

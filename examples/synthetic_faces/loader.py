@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def seed_everything(seed: int) -> None:
 def shuffled(count: int, batch: int, seed: int) -> list[list[int]]:
     """Whole batches of all indices in random order; what is left over is dropped."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return [chosen.tolist() for chosen in order.split(batch) if len(chosen) == batch]
+    return [chosen.tolist() for chosen in torch.split(order, batch) if len(chosen) == batch]
 
 
 def in_order(count: int, batch: int) -> list[list[int]]:
@@ -45,7 +46,6 @@ def load(
     batches: Sequence[list[int]],
     device: torch.device,
     dtype: torch.dtype,
-    *,
     workers: int = 0,
     seed: int = 0,
 ) -> Iterator[Batch]:
@@ -73,5 +73,5 @@ def load(
         yield moved
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -11,28 +11,35 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 
 import saliency_losses as sl
 
+from .arm import Arm
 from .plan import Plan
 from .sources.base import Batch
 
 Log = list[dict[str, float]]
 
 
-def check(plan: Plan, images: int, ranks: int) -> None:
-    """Refuses a plan that does not fit.
+def check(arm: Arm, plan: Plan, images: int, ranks: int) -> None:
+    """Refuses what does not fit together.
 
     Raises:
-        ValueError: Its batch is larger than the training set, or cannot be shared out among the processes.
+        ValueError: The batch is larger than the training set, or cannot be shared out among the processes; there is
+            nothing to do; or what is to be compiled cannot be.
     """
-    if images < plan.batch:
+    if plan.epochs < 1 or (plan.patience is not None and plan.patience < 1):
+        raise ValueError(f"epochs={plan.epochs} and patience={plan.patience} must be at least 1")
+    if not 1 <= plan.batch <= images:
         raise ValueError(
-            f"the training set has {images} images, too few for one batch of {plan.batch}: only whole batches are "
-            f"trained on. Set batch to at most {images}"
+            f"batch={plan.batch} does not fit a training set of {images} images, of which only whole batches are "
+            f"trained on. Set batch to a number from 1 to {images}"
         )
     if plan.batch % ranks:
         raise ValueError(
             f"batch={plan.batch} is the global batch, which {ranks} processes cannot share equally. Set it to a "
             f"multiple of {ranks}, or start another number of processes"
         )
+    if plan.compiled and (ranks > 1 or arm.head_weight):
+        what = "several processes exchange sums" if ranks > 1 else "the map head is reached by a hook"
+        raise ValueError(f"compiled=true: {what} within a step, which cannot be one graph. Set compiled=false")
 
 
 def optimizer_of(plan: Plan, module: nn.Module) -> Optimizer:
@@ -68,10 +75,7 @@ def compiled(loss: nn.Module, guided: sl.SaliencyGuidedLoss, example: Batch) -> 
 
 def finished(log: Log, plan: Plan) -> bool:
     """Whether all epochs are done, or validation accuracy has not risen for as long as the plan has patience."""
-    return len(log) == plan.epochs or (plan.patience is not None and len(log) - first_best(log) > plan.patience)
-
-
-def first_best(log: Log) -> int:
-    """How many epochs it took to the highest validation accuracy."""
     accuracies = [entry["validation_accuracy"] for entry in log]
-    return accuracies.index(max(accuracies)) + 1 if accuracies else 0
+    risen = accuracies.index(max(accuracies)) + 1 if accuracies else 0
+    impatient = plan.patience is not None and bool(log) and len(log) - risen >= plan.patience
+    return len(log) == plan.epochs or impatient

@@ -8,25 +8,24 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 import saliency_losses as sl
 
 from . import checkpoint, distributed, networks
+from .accuracy import accuracy
 from .journal import Journal
-from .loader import in_order, load, seed_everything, seed_of, share, shuffled
+from .loader import load, seed_everything, seed_of, share, shuffled
 from .map_head import MapHead
 from .optimization import Log, check, compiled, finished, optimizer_of, schedule_of
-from .sources.base import Batch, Source
+from .sources.base import Source
 from .trial import Trial
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 TERMS = ("loss", "task_loss", "saliency_loss", "map_head_loss", "train_accuracy")
-BATCH = 256
-"""Validation images at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def train(
     found = distributed.from_first(lambda: checkpoint.resume(folder, trial.settings(source)))
 
     torch.manual_seed(seed)
-    model = networks.build(plan).to(device, dtype, memory_format=torch.channels_last)
+    model = networks.build(plan).to(device, dtype).to(memory_format=torch.channels_last)
     guided = networks.tapped(arm, plan).guide(distributed.synchronised(model, device) if ranks > 1 else model)
     if "model" in found:
         guided.model.load_state_dict(found["model"])
@@ -83,17 +82,17 @@ def train(
 
     training, validation = source.training(arm, seed), source.validation()
     images: int = len(training)  # type: ignore[arg-type]
-    check(plan, images, ranks)
+    check(arm, plan, images, ranks)
     example = next(load(training, [list(range(plan.batch // ranks))], device, dtype))
-    loss = MapHead(guided, arm.head_weight, example["images"]) if arm.head_weight else guided
+    loss: nn.Module = MapHead(guided, arm.head_weight, example["images"]) if arm.head_weight else guided
     optimizer = optimizer_of(plan, loss)
     schedule = schedule_of(plan, optimizer, images // plan.batch)
     scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "float16")
     autocast = torch.autocast(device.type, HALF.get(plan.precision), enabled=plan.precision in HALF)
 
-    state = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    state: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
     for name, part in state.items() if found else ():
-        part.load_state_dict(found[name])  # type: ignore[attr-defined]
+        part.load_state_dict(found[name])
     log, best = found.get("log", []), found.get("best")
 
     call = compiled(loss, guided, example) if plan.compiled else loss
@@ -101,11 +100,11 @@ def train(
     with Journal(folder, len(log) + 1) if rank == 0 else nullcontext() as journal:
         while not finished(log, plan):
             start, epoch = time.perf_counter(), len(log) + 1
-            seed_everything(seed_of(seed, epoch, rank))
+            seed_everything(seed_of(seed, epoch, rank + 1))
             loss.train()
             batches = share(shuffled(images, plan.batch, seed_of(seed, epoch)), rank, ranks)
             sums = torch.zeros(len(TERMS), dtype=torch.float64, device=device)
-            for batch in load(training, batches, device, dtype, workers=plan.workers, seed=seed_of(seed, epoch, rank)):
+            for batch in load(training, batches, device, dtype, plan.workers, seed_of(seed, epoch, rank + 1)):
                 with autocast:
                     out = call(**batch)
                 optimizer.zero_grad()
@@ -124,15 +123,17 @@ def train(
                 raise FloatingPointError(f"the loss of epoch {epoch} is {entry['loss']}; lower the plan's rate")
             with autocast:
                 entry["validation_accuracy"] = accuracy(guided.model, validation, device, dtype, plan.workers)
+            if not arm.head_weight:
+                del entry["map_head_loss"]
             entry["seconds"] = time.perf_counter() - start
             log.append(entry)
             if plan.keep == "best" and entry["validation_accuracy"] == max(e["validation_accuracy"] for e in log):
                 best = {name: tensor.detach().clone() for name, tensor in guided.model.state_dict().items()}
             if journal is not None:
                 journal.write(entry)
-                parts = {name: part.state_dict() for name, part in state.items()}  # type: ignore[attr-defined]
+                parts = {name: part.state_dict() for name, part in state.items()}
                 checkpoint.save(folder, {**parts, "best": best}, log)
-            if report is not None:
+            if report is not None and rank == 0:
                 report(
                     f"epoch {epoch}/{plan.epochs}: loss {entry['loss']:.4f}, accuracy {entry['train_accuracy']:.3f} in "
                     f"training, {entry['validation_accuracy']:.3f} in validation"
@@ -150,18 +151,3 @@ def terms(out: sl.LossOutput, targets: Tensor) -> Tensor:
     right = (out.output.argmax(1) == targets).double().mean()
     head = out.parts.get("map_head", torch.zeros_like(right))
     return torch.stack([out.loss, out.task_loss, out.saliency_loss, head, right]).detach()
-
-
-@torch.no_grad()
-def accuracy(
-    model: nn.Module, dataset: Dataset[Batch], device: torch.device, dtype: torch.dtype, workers: int = 0
-) -> float:
-    """Share of the images whose class the model finds, in eval mode; each process takes its part of them."""
-    model.eval()
-    batches = share(in_order(len(dataset), BATCH), distributed.rank(), distributed.ranks())  # type: ignore[arg-type]
-    counts = torch.zeros(2, dtype=torch.float64, device=device)
-    for batch in load(dataset, [part for part in batches if part], device, dtype, workers=workers):
-        right = model(batch["images"]).argmax(1) == batch["targets"]
-        counts += torch.stack([right.sum(), right.new_tensor(len(right), dtype=torch.long)])
-    right_ones, all_of_them = distributed.total(counts).tolist()
-    return float(right_ones / all_of_them)
