@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Literal
 
 from saliency_losses.data.coco_files import CocoFile, read_coco
@@ -128,10 +129,14 @@ def _region(entry: dict[str, Any], regions: str, where: str) -> Any:
     if isinstance(shape, dict):
         return shape
     if isinstance(shape, list) and shape:
-        if all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in shape):
+        if all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 and _are_numbers(one) for one in shape):
             return shape
         raise DataError(f"{where}: a polygon is [x1, y1, x2, y2, x3, y3, ...], got {shape!r:.80}.")
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4:
-        raise DataError(f"{where}: an annotation has neither a segmentation nor a bbox [x, y, width, height].")
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
+        raise DataError(f"{where}: an annotation has no segmentation, and no bbox [x, y, width, height], but {box!r}.")
     return box
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float) and isfinite(value) for value in values)

@@ -77,6 +77,11 @@ def read_coco(path: str | os.PathLike[str]) -> CocoFile:
     categories = _listed(content, "categories", ("id", "name"), base)
     images = _listed(content, "images", ("id", "file_name", "height", "width"), base)
     annotations = _listed(content, "annotations", ("image_id", "category_id"), base)
+    for entry in images:
+        if not all(isinstance(entry[side], int) and entry[side] > 0 for side in ("height", "width")):
+            raise DataError(
+                f"{base}: image id {entry['id']!r} has height {entry['height']!r}, width {entry['width']!r}."
+            )
     by_id = {entry["id"]: entry for entry in images}
     if len(by_id) != len(images):
         raise DataError(f"{base}: two images have the same id; ids must differ.")
@@ -101,7 +106,9 @@ def _listed(content: Any, key: str, needed: Iterable[str], name: str) -> list[di
         found = ", ".join(map(repr, content)) if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{name} has no list {key!r}, as COCO's annotation files have; it has {found}.")
     for number, entry in enumerate(entries):
-        missing = [one for one in needed if not isinstance(entry, dict) or one not in entry]
-        if missing:
-            raise DataError(f"{name}: entry {number} of {key!r} has no {missing[0]!r}.")
+        for one in needed:
+            if not isinstance(entry, dict) or one not in entry:
+                raise DataError(f"{name}: entry {number} of {key!r} has no {one!r}.")
+            if one.endswith("id") and not isinstance(entry[one], int):
+                raise DataError(f"{name}: entry {number} of {key!r} has {one} {entry[one]!r}, not a whole number.")
     return entries

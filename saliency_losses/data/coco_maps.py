@@ -34,6 +34,11 @@ class CocoMaps(MapSource):
                 union = torch.maximum(union, self._map(region))
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.where}: {error}") from error
+        if not bool(union.any()):
+            raise DataError(
+                f"{self.where}: its annotations enclose no pixel of an image of {self.size[1]} x {self.size[0]} (width "
+                "x height). dataset.verified() leaves it out."
+            )
         return [union]
 
     def _map(self, region: Any) -> Tensor:
@@ -50,8 +55,7 @@ def run_lengths_to_mask(run_lengths: dict[str, Any], size: tuple[int, int]) -> T
     """A mask from COCO's run lengths: of zeros and ones in turn, down the columns.
 
     Args:
-        run_lengths: ``{"size": [height, width], "counts": [...]}``, or with ``counts`` as a compressed string, which
-            pycocotools reads.
+        run_lengths: ``{"size": [height, width], "counts": ...}`` with counts as a list, or compressed to a string.
         size: (height, width) that it must have.
 
     Returns:
@@ -59,31 +63,48 @@ def run_lengths_to_mask(run_lengths: dict[str, Any], size: tuple[int, int]) -> T
 
     Raises:
         DataError: Run lengths of another size, or that do not fill the mask.
-        ImportError: pycocotools is needed and not installed.
 
     Example:
         >>> run_lengths_to_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3))
         tensor([[0., 1., 0.],
                 [1., 0., 0.]])
+        >>> run_lengths_to_mask({"size": [2, 3], "counts": "123"}, (2, 3)).sum()
+        tensor(2.)
     """
     given, counts = run_lengths.get("size"), run_lengths.get("counts")
     if given != list(size):
         raise DataError(f"run lengths of size {given} (height, width), but the image is {list(size)}.")
-    height, width = size
-    if isinstance(counts, str | bytes):
-        try:
-            from pycocotools import mask as coco
-        except ImportError as error:
-            raise ImportError(
-                'Compressed run lengths are read by pycocotools: pip install "saliency-losses[data]".'
-            ) from error
-        try:
-            return torch.from_numpy(coco.decode(dict(run_lengths))).to(torch.float32)
-        except Exception as error:
-            raise DataError(f"the compressed run lengths are broken: {error}.") from error
+    if isinstance(counts, str):
+        counts = _decompressed(counts)
     if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
         raise DataError(f"counts must be a list of whole numbers, or a compressed string, got {counts!r:.80}.")
+    height, width = size
     if sum(counts) != height * width:
         raise DataError(f"run lengths of {sum(counts)} pixels in all, but the image has {height * width}.")
     runs = torch.arange(len(counts)) % 2
     return runs.repeat_interleave(torch.tensor(counts, dtype=torch.long)).view(width, height).T.to(torch.float32)
+
+
+def _decompressed(text: str) -> list[int]:
+    """Run lengths from five bits a character, least first: of a number, or of its difference to the last but one.
+
+    Raises:
+        DataError: The last number does not end, or a character is none of the code.
+    """
+    counts: list[int] = []
+    number, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64:
+            raise DataError(f"compressed run lengths hold the character {letter!r}, which the code does not have.")
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        counts.append(number + counts[-2] if len(counts) > 2 else number)
+        number, shift = 0, 0
+    if shift:
+        raise DataError("compressed run lengths end in the middle of a number.")
+    return counts

@@ -34,32 +34,30 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         raise ValueError("A batch has at least one sample.")
     return {
         "images": _stacked(samples, "image"),
-        "targets": torch.stack([torch.as_tensor(target) for target in _each(samples, "target")]),
+        "targets": _stacked(samples, "target"),
         "human_saliency": _stacked(samples, "human_saliency"),
-        "annotated": torch.stack([torch.as_tensor(one, dtype=torch.bool) for one in _each(samples, "annotated")]),
+        "annotated": _stacked(samples, "annotated").bool(),
     }
 
 
-def _each(samples: Sequence[dict[str, Any]], key: str) -> list[Any]:
+def _stacked(samples: Sequence[dict[str, Any]], key: str) -> Tensor:
+    """(B, ...)."""
+    values: list[Tensor] = []
     for number, sample in enumerate(samples):
         if not isinstance(sample, dict) or key not in sample:
             found = ", ".join(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__
             raise TypeError(f"Sample {number} of the batch has no {key!r}, but: {found}.")
-    return [sample[key] for sample in samples]
-
-
-def _stacked(samples: Sequence[dict[str, Any]], key: str) -> Tensor:
-    values = _each(samples, key)
-    for number, value in enumerate(values):
-        if not isinstance(value, Tensor):
+        value = sample[key]
+        if key in ("image", "human_saliency") and not isinstance(value, Tensor):
             raise TypeError(
                 f"Sample {number} of the batch: {key} is {type(value).__name__}, expected a tensor; let transform= end "
                 "with one."
             )
-        if value.shape != values[0].shape:
+        values.append(torch.as_tensor(value))
+        if values[-1].shape != values[0].shape:
             raise ValueError(
                 f"Sample 0 of the batch has {key} of shape {tuple(values[0].shape)}, sample {number} "
-                f"{tuple(value.shape)}: a batch needs one size. Pass size=(height, width) to the dataset, or a "
+                f"{tuple(values[-1].shape)}: a batch needs one size. Pass size=(height, width) to the dataset, or a "
                 "transform= that ends in one size."
             )
     return torch.stack(values)

@@ -1,6 +1,7 @@
 """Images with their classes and human maps, read when they are asked for."""
 
 import copy
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -94,6 +95,8 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
             raise ValueError(f"channels must be 1 or 3, got {channels!r}.")
         if cache_bytes < 0:
             raise ValueError(f"cache_bytes must be zero or more, got {cache_bytes}.")
+        if map_names is not None and not list(map_names):
+            raise ValueError("map_names is empty, but names the maps of every sample; None is one map without a name.")
         self.rows = tuple(rows)
         self.classes = None if classes is None else tuple(classes)
         self.map_names = None if map_names is None else tuple(map_names)
@@ -109,6 +112,7 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        index = operator.index(index)
         if not -len(self.rows) <= index < len(self.rows):
             raise IndexError(f"index {index} of a dataset with {len(self.rows)} samples.")
         index = index % len(self.rows)
@@ -122,28 +126,37 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
         return changed
 
     def __repr__(self) -> str:
-        annotated = int(self.annotated.reshape(len(self), -1).any(1).sum()) if len(self) else 0
-        return f"SaliencyDataset({len(self)} samples, {annotated} annotated)"
+        return f"SaliencyDataset({len(self)} samples, {sum(any(row.annotated) for row in self.rows)} annotated)"
 
     @property
     def annotated(self) -> Tensor:
         """Which samples have a map, (N,) bool, or which maps they have, (N, K); nothing is read."""
+        if self.map_names is None:
+            return torch.tensor([row.annotated[0] for row in self.rows], dtype=torch.bool)
         each = torch.tensor([row.annotated for row in self.rows], dtype=torch.bool)
-        count = 1 if self.map_names is None else len(self.map_names)
-        return each.reshape(len(self.rows), count) if self.map_names is not None else each.reshape(len(self.rows))
+        return each.view(len(self.rows), len(self.map_names))
 
     @property
     def targets(self) -> Tensor:
         """The class of each sample, (N,); nothing is read."""
         return torch.tensor([row.target for row in self.rows], dtype=torch.long)
 
-    def subset(self, indices: Iterable[int]) -> "SaliencyDataset":
+    def subset(self, chosen: Iterable[int] | Tensor) -> "SaliencyDataset":
         """A dataset of some of the samples, with the same options.
+
+        Args:
+            chosen: Their indices, or whether each is chosen, (N,) bool, such as ``~dataset.annotated``.
 
         Raises:
             IndexError: There is no such sample.
+            ValueError: A mask of another length.
         """
-        return self._of(self.rows[index] for index in indices)
+        which = torch.as_tensor(chosen if isinstance(chosen, Tensor) else list(chosen))
+        if which.dtype == torch.bool:
+            if tuple(which.shape) != (len(self.rows),):
+                raise ValueError(f"a mask of samples must have shape ({len(self.rows)},), got {tuple(which.shape)}.")
+            which = which.nonzero().flatten()
+        return self._of(self.rows[int(index)] for index in which)
 
     def split(self, name: str) -> "SaliencyDataset":
         """A dataset of the samples of one split.

@@ -94,14 +94,18 @@ def _read(file: File, what: str, decode: Decode | None) -> Tensor:
     name = f"{file.where}: {what} {path!r}"
     try:
         values = open_picture(path) if decode is None else _values(decode(path))
+    except DataError as error:
+        raise DataError(f"{name} {error}") from error
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:  # decoders raise what they like
-        reason = str(error) if type(error) is ValueError else f"cannot be read: {error or type(error).__name__}"
+        reason = str(error).rstrip(".") or type(error).__name__
         remedy = (
             f"Copy it again if it is broken, read other formats by {option}=, or leave its row out: dataset.verified()."
             if decode is None
             else f"It was read by {option}={getattr(decode, '__name__', repr(decode))}."
         )
-        raise DataError(f"{name} {reason.rstrip('.')}. {remedy}") from error
+        raise DataError(f"{name} cannot be read: {reason}. {remedy}") from error
     if not bool(values.isfinite().all()):
         raise DataError(f"{name} holds NaN or infinite values; let {option}= put numbers there.")
     return values
@@ -110,7 +114,8 @@ def _read(file: File, what: str, decode: Decode | None) -> Tensor:
 def _values(decoded: Any) -> Tensor:
     """What a decoder returned, as float32 (C, H, W)."""
     if isinstance(decoded, Tensor):
-        values = decoded.detach().cpu().unsqueeze(0) if decoded.ndim == 2 else decoded.detach().cpu()
+        own = decoded.detach().cpu().clone()
+        values = own.unsqueeze(0) if own.ndim == 2 else own
     elif isinstance(decoded, np.ndarray):
         array = decoded[..., None] if decoded.ndim == 2 else decoded
         kind = decoded.dtype.newbyteorder("=")

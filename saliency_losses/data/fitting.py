@@ -50,6 +50,8 @@ def fit_maps(
                 "image, pass stretch_maps=True."
             )
     if len(maps) == 1:
-        return resize(maps[0], size)
-    together = maps if len(set(sizes)) == 1 else [resize(one, image) for one in maps]
-    return resize(combine_annotators(torch.stack(together), combine), size)
+        one = maps[0]
+    else:
+        together = maps if len(set(sizes)) == 1 else [resize(one, image) for one in maps]
+        one = combine_annotators(torch.stack(together), combine)
+    return resize(one, size).clamp(-1.0, 1.0)  # rounding may lead out of the range

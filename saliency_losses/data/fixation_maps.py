@@ -31,8 +31,15 @@ class FixationMaps(MapSource):
     outside: Outside
 
     def read(self, size: tuple[int, int], decode: Decode | None) -> list[Tensor]:
-        """The readers' maps at the size of the image."""
-        return [self._map(torch.tensor(fixations, dtype=torch.float64), size) for fixations in self.readers]
+        """The maps of the readers who looked at the image, at its size."""
+        maps = [self._map(torch.tensor(fixations, dtype=torch.float64), size) for fixations in self.readers]
+        seen = [one for one in maps if bool((one > 0).any())]
+        if not seen:
+            raise DataError(
+                f"{self.where}: no fixation of any duration is on the image, {size[1]} x {size[0]} pixels (width x "
+                "height). Are x and y pixels of this image? dataset.verified() leaves it out."
+            )
+        return seen
 
     def _map(self, fixations: Tensor, size: tuple[int, int]) -> Tensor:
         where, durations = fixations[:, :2], fixations[:, 2]

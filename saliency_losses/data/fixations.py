@@ -53,7 +53,7 @@ def from_fixations(
         table: The fixations, with a header.
         images: The folder of images.
         labels: A table with the label of each image, or a mapping from what names an image to its label.
-        sigma: Of the Gaussian at each fixation, in pixels of the image as stored; one degree of visual angle is
+        sigma: Of the Gaussian at each fixation, in pixels of the image as decoded; one degree of visual angle is
             :func:`~saliency_losses.maps.pixels_per_degree`.
         image_column: Holds what names an image.
         x_column: Holds x, to the right.

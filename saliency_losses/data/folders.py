@@ -60,7 +60,7 @@ def from_folders(
         raise DataError(f"images {base!r} holds no file that ends in one of {', '.join(suffixes)}; see suffixes=.")
     labels = read_classes([], classes or sorted({name.split(os.sep)[0] for name in names}))
     folder = None if maps is None else MapFolder.open(maps)
-    found = [None if folder is None else folder.find(name, os.path.join(base, name)) for name in names]
+    found = [None if folder is None else folder.find(name, _where(base, name)) for name in names]
     if folder is not None:
         folder.check_any(found, names)
     rows = [
@@ -71,6 +71,11 @@ def from_folders(
 
 
 def _row(name: str, file: File | None, base: str, target: int) -> Row:
-    where = os.path.join(os.path.basename(base), name)
+    where = _where(base, name)
     source = None if file is None else MapFiles(where, "mean", (file,))
     return Row(File(os.path.join(base, name), base, where), target, (source,), where)
+
+
+def _where(base: str, name: str) -> str:
+    """How messages name an image."""
+    return os.path.join(os.path.basename(base), name)

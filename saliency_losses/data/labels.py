@@ -27,6 +27,8 @@ class Labels:
         Raises:
             DataError: It names none.
         """
+        if not cell:
+            raise DataError(f"{where}: the label is missing; every image needs one.")
         if self.classes is None:
             number = _whole(cell)
             if number is None:
@@ -60,7 +62,7 @@ def read_classes(cells: Sequence[str], classes: Sequence[str] | None) -> Labels:
         if isinstance(classes, str) or len(set(classes)) != len(classes):
             raise DataError(f"classes must be a list of different names, got {classes!r}.")
         return Labels(tuple(classes))
-    if all(_whole(cell) is not None for cell in cells):
+    if all(_whole(cell) is not None for cell in cells if cell):
         return Labels(None)
     return Labels(tuple(sorted({cell for cell in cells if cell})))
 

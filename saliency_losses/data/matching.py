@@ -11,7 +11,10 @@ __all__ = ["MapFolder", "list_files"]
 
 
 def list_files(folder: str) -> list[str]:
-    """All files below a folder but hidden ones, as sorted relative paths.
+    """All files below a folder as sorted relative paths, but what is hidden.
+
+    Raises:
+        DataError: A folder in it is a link, or cannot be read.
 
     Example:
         >>> import pathlib, tempfile
@@ -22,13 +25,22 @@ def list_files(folder: str) -> list[str]:
         ...     list_files(folder) == [os.path.join("real", "a.png")]
         True
     """
-    found = [
-        os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".")
-    ]
+    found: list[str] = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):
+                raise DataError(
+                    f"{os.path.join(parent, name)!r} is a link to a folder, which is not followed; put the "
+                    "folder itself there."
+                )
+        below = os.path.relpath(parent, folder)
+        found.extend(os.path.normpath(os.path.join(below, name)) for name in names if not name.startswith("."))
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename!r} cannot be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)

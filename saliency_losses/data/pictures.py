@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saliency_losses.data.errors import DataError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -18,10 +20,16 @@ def open_picture(path: str) -> Tensor:
     """The first frame of a picture, turned as its EXIF orientation says, as :func:`picture_values` gives it.
 
     Raises:
-        ValueError: It has more pixels than Pillow's limit allows.
+        DataError: It has more pixels than Pillow's limit allows.
+        ImportError: Pillow is not installed.
         OSError: It is truncated, or no picture.
     """
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            'Images are read by Pillow: pip install "saliency-losses[data]", or pass decode= and decode_map=.'
+        ) from error
 
     bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
@@ -32,9 +40,9 @@ def open_picture(path: str) -> Tensor:
             picture.load()
             return picture_values(picture)
     except bomb as error:
-        raise ValueError(
+        raise DataError(
             f"has more pixels than the {Image.MAX_IMAGE_PIXELS} that Pillow takes for safe: {error}. It may be a "
-            "decompression bomb; if the file is yours, raise PIL.Image.MAX_IMAGE_PIXELS in every process"
+            "decompression bomb; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in every process, or pass a decoder."
         ) from error
 
 
@@ -44,7 +52,7 @@ def picture_values(picture: "Image.Image") -> Tensor:
     Greyscale of 16 bits keeps them; palettes become their colours, other colour spaces RGB; floats stay as they are.
 
     Raises:
-        ValueError: Integers of 32 bits beyond the range of 16, of which nobody says what is white.
+        DataError: Integers of 32 bits beyond the range of 16, of which nobody says what is white.
 
     Example:
         >>> from PIL import Image
@@ -59,9 +67,9 @@ def picture_values(picture: "Image.Image") -> Tensor:
         numbers = torch.from_numpy(np.array(turned).astype(np.float32))
         if mode.startswith("I"):
             if bool((numbers < 0).any()) or bool((numbers > _SIXTEEN_BIT).any()):
-                raise ValueError(
-                    f"holds integers from {numbers.min():g} to {numbers.max():g}, beyond 16 bits: scale them in a "
-                    "decoder of your own"
+                raise DataError(
+                    f"holds integers from {numbers.min():g} to {numbers.max():g}, beyond 16 bits, of which nobody says "
+                    "what is white: scale them in decode= or decode_map=."
                 )
             numbers = numbers / _SIXTEEN_BIT
         return numbers.unsqueeze(0)

@@ -50,7 +50,8 @@ def read_sample(row: Row, reading: Reading, *, several: bool) -> dict[str, Any]:
     size = reading.size or original
     maps = [torch.zeros(size) if source is None else _read_map(source, original, size, reading) for source in row.maps]
     if size != original:
-        image = F.interpolate(image.unsqueeze(0), size=size, mode="bilinear", antialias=True).squeeze(0)
+        resized = F.interpolate(image.unsqueeze(0), size=size, mode="bilinear", antialias=True).squeeze(0)
+        image = resized.clamp(image.min(), image.max())  # rounding may lead out of the range
     return {
         "image": image,
         "target": row.target,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -35,6 +36,7 @@ class AnnotatedBatchSampler(Sampler[list[int]]):
 
     Raises:
         ValueError: Numbers that do not fit each other, or no annotated sample at all.
+        TypeError: Data that does not say which samples are annotated.
 
     Example:
         >>> sampler = AnnotatedBatchSampler(torch.arange(8) < 2, batch_size=4, annotated_per_batch=2)
@@ -118,7 +120,13 @@ class AnnotatedBatchSampler(Sampler[list[int]]):
 
 def _mask(data: Any) -> Tensor:
     """(N,) bool."""
-    mask = torch.as_tensor(getattr(data, "annotated", data))
+    given = getattr(data, "annotated", data)
+    if not isinstance(given, Tensor | np.ndarray | list | tuple):
+        raise TypeError(
+            f"data must be a dataset that says which samples are annotated, or bool of shape (N,) or (N, K), got "
+            f"{type(given).__name__}."
+        )
+    mask = torch.as_tensor(given)
     if mask.dtype != torch.bool or mask.ndim not in (1, 2):
         raise ValueError(
             f"data must be a dataset, or bool of shape (N,) or (N, K), got {mask.dtype} of shape {tuple(mask.shape)}."

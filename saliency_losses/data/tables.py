@@ -65,10 +65,11 @@ def read_lines(
         DataError: There is no such file, nothing in it, or no text.
     """
     name = os.fspath(path)
+    read: list[tuple[int, tuple[str, ...]]] = []
     try:
         with open(path, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as text:
-            reader = csv.reader(text, delimiter=delimiter)
-            read = tuple((reader.line_num, tuple(cell.strip() for cell in cells)) for cells in reader)
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            read.extend((reader.line_num, tuple(cell.strip() for cell in cells)) for cells in reader)
     except OSError as error:
         raise DataError(f"{name!r} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -77,7 +78,8 @@ def read_lines(
             "such as 'latin-1' or 'utf-16'."
         ) from error
     except csv.Error as error:
-        raise DataError(f"{name!r} is not a table of comma-separated values: {error}.") from error
+        after = f"after line {read[-1][0]}" if read else "in the first line"
+        raise DataError(f"{name!r} is not a table of comma-separated values {after}: {error}.") from error
     lines = tuple((number, cells) for number, cells in read if any(cells))
     if not lines:
         raise DataError(f"{name!r} is empty.")

@@ -45,7 +45,7 @@ def from_csv(
         map_column: Holds the maps' paths; no map at all by default.
         split_column: Holds the names of splits.
         maps_by: A column, such as that of the reader or finding: samples get one map for each value that it has, (K,
-            H, W), in the order of ``dataset.map_names``.
+            H, W), in the order of ``dataset.map_names``; the guided step needs ``classes`` (B, K) for them.
         combine: How the maps of one image, or of one value of ``maps_by``, become one.
         split: Only the images of this split.
         root: The folder that paths are relative to, and do not leave; that of the table by default.
@@ -83,15 +83,20 @@ def from_csv(
     splits = _cells(table, split_column, "split_column")
     slots = _cells(table, maps_by, "maps_by")
     map_names = None if maps_by is None else tuple(sorted({slot for slot in slots if slot}))
+    if map_names == ():
+        raise DataError(f"{table.path!r}: the column {maps_by!r} (maps_by=) is empty in every line.")
     samples: dict[str, _Sample] = {}
     for (line, _), image, name, map_name, part, slot in zip(
         table.lines, images, names, maps, splits, slots, strict=True
     ):
         where = table.where(line)
         file = locate(image, base, where)
-        found = samples.setdefault(file.path, _Sample(file, name, part, labels.index(name, where)))
-        found.check("label", found.label, name, where)
-        found.check("split", found.split, part, where)
+        target = labels.index(name, where)
+        found = samples.setdefault(file.path, _Sample(file, name, part, target))
+        if target != found.target:
+            raise found.disagreement("label", found.label, name, where)
+        if part != found.split:
+            raise found.disagreement("split", found.split, part, where)
         if map_name:
             if map_names is not None and not slot:
                 raise DataError(
@@ -113,12 +118,12 @@ class _Sample:
     target: int
     maps: dict[str, list[File]] = field(default_factory=dict)
 
-    def check(self, what: str, first: str, now: str, where: str) -> None:
-        if first != now:
-            raise DataError(
-                f"{where}: {what} {now!r}, but {self.image.where} says {first!r} of the same image "
-                f"{self.image.path!r}. An image has one {what}; correct the table, or name images apart."
-            )
+    def disagreement(self, what: str, first: str, now: str, where: str) -> DataError:
+        """What to raise where two lines say different things."""
+        return DataError(
+            f"{where}: {what} {now!r}, but {self.image.where} says {first!r} of the same image {self.image.path!r}. "
+            f"An image has one {what}; correct the table, or name images apart."
+        )
 
     def add(self, slot: str, file: File) -> None:
         """A map, unless another line has named it already."""

@@ -21,6 +21,7 @@ def from_und(
     csv: str | os.PathLike[str],
     *,
     maps: str | os.PathLike[str] | None = None,
+    maps_split: str | None = None,
     split: str | None = None,
     classes: Sequence[str] = ("Real", "Synthetic"),
     **options: Any,
@@ -29,12 +30,15 @@ def from_und(
 
     The table has no header and three cells a line: split, class, and a path whose leading slash means the root, such
     as ``train,Synthetic,/train/original_data/1_fake/p1_100_fake.png``. The map of an image is the file of the same name
-    in the folder of maps, where its suffix may differ; an image without one is not annotated.
+    in the folder of maps, below the same folders or at its top, where its suffix may differ; an image without one is
+    not annotated.
 
     Args:
         root: The folder of the collection.
         csv: The table; a relative path is looked up in the root, then in the working directory.
         maps: The folder of maps, likewise; no map at all by default.
+        maps_split: The split whose images they belong to; any by default, where no two images of one name are allowed
+            to share a map.
         split: Only the lines of this split.
         classes: The names of the classes in the order of their integers.
         **options: Of :class:`~saliency_losses.data.SaliencyDataset`.
@@ -65,7 +69,7 @@ def from_und(
     found: list[File | None] = [None] * len(read)
     if maps is not None:
         folder = MapFolder.open(_below(base, maps))
-        found = [folder.find(os.path.basename(row.image.path), row.where) for row in read]
+        found = [_map_of(row, folder, base) if maps_split in (None, row.split) else None for row in read]
         folder.check_any(found, [os.path.basename(row.image.path) for row in read])
     rows = [
         Row(
@@ -77,10 +81,9 @@ def from_und(
         )
         for row, file in zip(read, found, strict=True)
     ]
+    _check_shared(rows)
     dataset = SaliencyDataset(rows, classes=classes, **options)
-    dataset = dataset if split is None else dataset.split(split)
-    _check_shared(dataset.rows)
-    return dataset
+    return dataset if split is None else dataset.split(split)
 
 
 def _below(base: str, path: str | os.PathLike[str]) -> str:
@@ -98,6 +101,11 @@ def _row(cells: tuple[str, ...], where: str, base: str, labels: Labels) -> Row:
     return Row(locate(path.lstrip("/"), base, where), labels.index(label, where), (None,), where, split)
 
 
+def _map_of(row: Row, folder: MapFolder, base: str) -> File | None:
+    relative = os.path.relpath(row.image.path, base)
+    return folder.find(relative, row.where) or folder.find(os.path.basename(relative), row.where)
+
+
 def _check_shared(rows: Sequence[Row]) -> None:
     """Refuse a map that two images of the same name would share.
 
@@ -112,6 +120,6 @@ def _check_shared(rows: Sequence[Row]) -> None:
                 if first.image.path != row.image.path:
                     raise DataError(
                         f"{row.where} and {first.where}: {row.image.path!r} and {first.image.path!r} have the same "
-                        f"name, so that both would take the map {source.files[0].path!r}. Choose a split=, or name the "
-                        "maps in a table: from_csv."
+                        f"name, so that both would take the map {source.files[0].path!r}. Say which split has maps, "
+                        "maps_split=, or put the maps below the same folders as the images."
                     )
