@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from PIL import Image
 from und_folder import SIDE, write_und_folder
 
 from examples.synthetic_faces import sources
+from examples.synthetic_faces.__main__ import main
 from examples.synthetic_faces.arm import Arm
 from examples.synthetic_faces.plan import Plan
+from examples.synthetic_faces.results import Result
 
 CYBORG = Arm("cyborg", extractor="cam", alpha=0.5)
 
@@ -295,3 +299,68 @@ def test_broken_files_are_named_and_skipped_on_request(name, breaking, message, 
     training = source_of(broken, "--skip-unreadable").training(CYBORG, 1)
     assert len(everything(training)["images"]) == 7
     assert "left out: original.csv line 4" in caplog.text
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command of the study, in this process, and gives its exit status and what it printed."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["examples.synthetic_faces", *map(str, words)])
+        status = main()
+        return status, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_study_runs_from_tables_to_report(collection, tmp_path, command):
+    data = ["--data", "und", "--root", collection, "--training-sets", "progan", "--output", tmp_path]
+    plan = ["--preset", "cyborg_2023", "--plan", "network=small", "epochs=2", "batch=4"]
+    for arm in ("cross_entropy", "cyborg_2023"):
+        status, printed = command("run", "--arm", arm, *data, *plan)
+        assert status == 0, printed
+    results = [Result.load(tmp_path / "und" / arm / "small" / "seed-100") for arm in ("cross_entropy", "cyborg_2023")]
+    for result in results:
+        assert list(result.scores) == ["authentic/celeba-hq", "authentic/ffhq", "training/progan", "unseen/stylegan3"]
+        assert {"auc_unseen", "auc_training", "alignment", "alignment_shuffled"} <= result.metrics.keys()
+        assert result.maps["average/synthetic"].shape == (12, 12)
+    assert results[0].epochs[0]["saliency_loss"] == 0.0
+    assert results[1].epochs[0]["saliency_loss"] > 0.0
+
+    status, printed = command("report", "--output", tmp_path)
+    assert status == 0, printed
+    assert "stylegan3" in printed
+    assert "CYBORG as published" in (tmp_path / "report.html").read_text()
+
+    arms = ["cross_entropy", "cross_entropy_7x", "cyborg_2023"]
+    status, printed = command("sweep", "--list", "--arms", *arms, "--seeds", 1, *data, *plan)
+    assert status == 0, printed
+    (left,) = printed.splitlines()
+    assert "--arm cross_entropy_7x" in left
+    status, printed = command(*shlex.split(left)[3:])
+    assert status == 0, printed
+
+
+def test_commands_say_what_is_broken(broken, tmp_path, command):
+    (broken / IMAGE).unlink()
+    words = ["run", "--arm", "cyborg", "--data", "und", "--root", broken, "--plan", "batch=8", "--output", tmp_path]
+    status, printed = command(*words)
+    assert status == 2
+    assert "error: original.csv line 4: image" in printed
+    status, printed = command(*words[:-4], "--plan", "batch=4", "epochs=1", "network=vgg", "--output", tmp_path)
+    assert status == 2
+    assert "unknown network 'vgg'" in printed
+
+
+@pytest.mark.slow
+def test_sweep_over_networks_and_controls(collection, tmp_path, command):
+    words = ["--arms", "shuffled", "class_mean", "background_blurred", "map_head", "cyborg_parts", "--seeds", 1]
+    words += ["--data", "und", "--root", collection, "--output", tmp_path, "--plan", "epochs=1", "batch=4"]
+    status, printed = command("sweep", *words)
+    assert status == 0, printed
+    assert len(list(tmp_path.rglob("result.json"))) == 5
+    words[1:6] = ["cyborg_2023"]
+    status, printed = command("sweep", "--networks", "densenet121", "xception", *words, "feature_tap=official")
+    assert status == 0, printed
+    assert len(list(tmp_path.rglob("result.json"))) == 7
+    assert command("report", "--output", tmp_path)[0] == 0
