@@ -85,6 +85,15 @@ def test_tap_is_for_cam_under_the_official_plan():
     assert networks.tapped(CYBORG, Plan(feature_tap="official")) is CYBORG
 
 
+def test_networks_are_compared_by_maps_of_the_true_class():
+    plan = Plan(network="densenet121", feature_tap="official")
+    predicted = Arm("predicted", extractor="cam", extractor_options={"score": "predicted"})
+    assert networks.explained(predicted, plan).extractor_options == {"layer": "network.features"}
+    assert networks.explained(Arm("plain"), plan).guide(networks.build(plan)).extractor.layer == "network.features"
+    other = Arm("other", extractor="grad_cam", extractor_options={"relu": True})
+    assert networks.explained(other, plan) == other
+
+
 def test_unknown_network():
     with pytest.raises(ValueError, match=r"unknown network 'vgg'. Choose from small, resnet50, densenet121"):
         networks.build(Plan(network="vgg"))

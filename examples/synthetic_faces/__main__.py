@@ -93,20 +93,18 @@ def planned(options: argparse.Namespace) -> list[Training]:
         ValueError: An arm, a preset, a setting or the data cannot be had.
     """
     plan = settings.changed(plans.load(options.preset), settings.parse(options.plan))
-    networks = options.networks or [plan.network]
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     chosen = [arms.load(name) for name in dict.fromkeys(options.arms)]
-    source = sources.from_arguments(options, plan)
-    gate: list[Source] = []
-    if isinstance(source, RenderedSource) and source.fingerprint == "outside" and not options.no_gate:
-        gate = [RenderedSource(plan.images, plan.validation, plan.test, "none", source.drawn)]
-    pairs = [(data, arms.load(GATE)) for data in gate] + [(source, arm) for arm in chosen]
-    return [
-        Training(Trial(arm, replace(plan, network=network), seed), data, options.output)
-        for network in networks
-        for seed in seeds
-        for data, arm in pairs
-    ]
+    trainings = []
+    for network in options.networks or [plan.network]:
+        own = replace(plan, network=network)
+        source = sources.from_arguments(options, own)
+        gate: list[Source] = []
+        if isinstance(source, RenderedSource) and source.fingerprint == "outside" and not options.no_gate:
+            gate = [RenderedSource(plan.images, plan.validation, plan.test, "none", source.drawn)]
+        pairs = [(data, arms.load(GATE)) for data in gate] + [(source, arm) for arm in chosen]
+        trainings += [Training(Trial(arm, own, seed), data, options.output) for seed in seeds for data, arm in pairs]
+    return trainings
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -150,3 +150,9 @@ def tapped(arm: Arm, plan: Plan) -> Arm:
     if layer is None or arm.extractor != "cam" or "layer" in arm.extractor_options:
         return arm
     return replace(arm, extractor_options={**arm.extractor_options, "layer": layer})
+
+
+def explained(arm: Arm, plan: Plan) -> Arm:
+    """The arm with the maps that networks are compared by: of the true class, and CAM for arms that have none."""
+    options = {name: value for name, value in arm.extractor_options.items() if name != "score"}
+    return tapped(replace(arm, extractor=arm.extractor or "cam", extractor_options=options), plan)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import networks
 from .evaluate import evaluate
 from .results import Result
 from .sources import Source
@@ -64,8 +65,9 @@ class Training:
         start = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
         trained = train(self.trial, self.source, self.folder, report=report)
-        metrics, scores, maps = evaluate(trained.guided, self.source)
         arm, plan = self.trial.arm, self.trial.plan
+        compared = networks.explained(arm, plan).guide(trained.guided.model)
+        metrics, scores, maps = evaluate(compared, self.source)
         settings = self.trial.settings(self.source)
         seconds = time.perf_counter() - start
         Result(

@@ -3,18 +3,30 @@
 import argparse
 from typing import Any
 
+from examples.synthetic_faces.networks import input_size
 from examples.synthetic_faces.plan import Plan
 
+from . import und_layout
 from .base import Batch, Source
 from .rendered import RenderedSource
+from .und import UndSource
 
-__all__ = ["Batch", "RenderedSource", "Source", "add_arguments", "from_arguments", "from_description", "to_arguments"]
+__all__ = [
+    "Batch",
+    "RenderedSource",
+    "Source",
+    "UndSource",
+    "add_arguments",
+    "from_arguments",
+    "from_description",
+    "to_arguments",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command line says about data."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", choices=("rendered",), default="rendered", help="(default: %(default)s)")
+    group.add_argument("--data", choices=("rendered", "und"), default="rendered", help="(default: %(default)s)")
     group.add_argument(
         "--fingerprint",
         choices=("outside", "face", "none"),
@@ -28,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which test faces and unseen generators: those of the study's claims, or those it was developed on "
         "(default: %(default)s)",
     )
+    und_layout.add_arguments(parser)
 
 
 def from_arguments(options: argparse.Namespace, plan: Plan) -> Source:
@@ -36,14 +49,20 @@ def from_arguments(options: argparse.Namespace, plan: Plan) -> Source:
     Raises:
         ValueError: It cannot be had; the message says why.
     """
+    if options.data == "und":
+        return UndSource(und_layout.Layout.find(options), input_size(plan.network))
     return RenderedSource(plan.images, plan.validation, plan.test, options.fingerprint, options.drawn)
 
 
 def from_description(data: dict[str, Any]) -> Source:
     """The source that :meth:`Source.describe` described."""
+    if data["kind"] == "und":
+        return UndSource(und_layout.Layout.from_description(data), data["size"])
     return RenderedSource(data["images"], data["validation"], data["test"], data["fingerprint"], data["drawn"])
 
 
 def to_arguments(data: dict[str, Any]) -> list[str]:
     """What to say on the command line for the source that :meth:`Source.describe` described."""
+    if data["kind"] == "und":
+        return ["--data", "und", *und_layout.Layout.from_description(data).arguments()]
     return ["--data", data["kind"], "--fingerprint", data["fingerprint"], "--drawn", data["drawn"]]
