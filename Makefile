@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test test-slow test-peers kernels test-gpu lint docs lean benchmark benchmark-gpu format clean
 
 demo: .venv/.examples
-	$(BIN)/python -m examples.synthetic_faces
+	$(BIN)/python -m examples.synthetic_faces demo
 
 test: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -17,7 +17,10 @@ INTRODUCTIONS = {
     "extractors": "An extractor finds where a model looks. Every map below can be trained through: each name is tested "
     "by finite differences over every parameter, in train mode.",
     "divergences": "A divergence says how far a model's map is from a human's, one value per map.",
-    "maps": inspect.cleandoc(sl.maps.__doc__ or "").partition("\n\n")[2],
+    **{
+        module.__name__.rpartition(".")[2]: inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
+        for module in (sl.maps, sl.data, sl.metrics, sl.viz)
+    },
 }
 FLAT = (
     "Values with default options for a model map that rises from 0 to 1 against an annotated but empty human map, and "
@@ -88,6 +91,9 @@ PAGES = {
             "diagnosis.Sweep",
         ],
     ),
+    "data": ("Data", [f"data.{name}" for name in sl.data.__all__]),
+    "metrics": ("Metrics", [f"metrics.{name}" for name in sl.metrics.__all__]),
+    "viz": ("Pictures", [f"viz.{name}" for name in sl.viz.__all__]),
     "maps": ("Human maps", [f"maps.{name}" for name in sl.maps.__all__]),
     "layers": (
         "Finding layers",
@@ -167,6 +173,9 @@ def write_reference(folder: Path) -> None:
         "preflight",
         "diagnosis",
         "maps",
+        "data",
+        "metrics",
+        "viz",
         "layers",
         "extend",
     ]

@@ -108,13 +108,12 @@ def planned(options: argparse.Namespace) -> list[Training]:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """One training, in this process."""
+    """One training, in this process, or in those of ``torchrun``."""
     plan = settings.changed(plans.load(options.preset), settings.parse(options.plan))
     trial = Trial(arms.load(options.arm), plan, options.seed)
     training = Training(trial, sources.from_arguments(options, plan), options.output)
-    if not training.finished:
-        training.run(lambda text: console.print(f"{training.title}: {text}"))
-    console.print(f"The result lies in {training.folder}", soft_wrap=True)
+    if training.finished or training.run(lambda text: console.print(f"{training.title}: {text}", markup=False)):
+        console.print(f"The result lies in {training.folder}", soft_wrap=True)
     return 0
 
 

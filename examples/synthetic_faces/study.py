@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import networks
+from . import distributed, networks
 from .evaluate import evaluate
 from .results import Result
 from .sources import Source
@@ -56,15 +56,19 @@ class Training:
             )
         return True
 
-    def run(self, report: Callable[[str], None]) -> Path:
-        """Trains, going on where a former run was interrupted, and measures.
+    def run(self, report: Callable[[str], None]) -> Path | None:
+        """Trains, going on where a former run was interrupted, and measures, under ``torchrun`` in the first process.
 
         Returns:
-            The folder.
+            The folder; None in the other processes.
         """
         start = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
-        trained = train(self.trial, self.source, self.folder, report=report)
+        with distributed.joined():
+            trained = train(self.trial, self.source, self.folder, report=report)
+            first = distributed.rank() == 0
+        if not first:
+            return None
         arm, plan = self.trial.arm, self.trial.plan
         compared = networks.explained(arm, plan).guide(trained.guided.model)
         metrics, scores, maps = evaluate(compared, self.source)
