@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from saliency_losses.data.choosing import rows_of_split
 from saliency_losses.data.dataset import SaliencyDataset
 from saliency_losses.data.errors import DataError
 from saliency_losses.data.files import File, check_folder, locate
@@ -69,16 +71,11 @@ def from_und(
     found: list[File | None] = [None] * len(read)
     if maps is not None:
         folder = MapFolder.open(_below(base, maps))
+        mapped = read if maps_split is None else rows_of_split(read, maps_split)
         found = [_map_of(row, folder, base) if maps_split in (None, row.split) else None for row in read]
-        folder.check_any(found, [os.path.basename(row.image.path) for row in read])
+        folder.check_any(found, [os.path.basename(row.image.path) for row in mapped])
     rows = [
-        Row(
-            row.image,
-            row.target,
-            (None if file is None else MapFiles(row.where, "mean", (file,)),),
-            row.where,
-            row.split,
-        )
+        row if file is None else replace(row, maps=(MapFiles(row.where, "mean", (file,)),))
         for row, file in zip(read, found, strict=True)
     ]
     _check_shared(rows)

@@ -25,7 +25,7 @@ from saliency_losses.data import (
     from_csv,
     from_folders,
 )
-from saliency_losses.data.fitting import has_shape_of
+from saliency_losses.data.fitting import fit_maps, has_shape_of
 
 
 @pytest.fixture
@@ -92,6 +92,10 @@ def test_resized_images_stay_in_their_range(tmp_path):
     grey(tmp_path / "a.png", np.full((40, 60), 255))
     path = write(tmp_path / "rows.csv", "image,label\na.png,0\n")
     assert from_csv(path, size=(33, 77))[0]["image"].max() == 1
+
+
+def test_resized_maps_stay_in_their_range():
+    assert fit_maps([torch.ones(2, 2)], "mean", (40, 60), (40, 60), "by hand", stretch=True).max() == 1
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0.01, 1), st.sampled_from([int, round, np.ceil]))

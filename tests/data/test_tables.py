@@ -263,6 +263,8 @@ def test_two_images_do_not_share_a_map(und):
     with pytest.raises(DataError, match="Say which split has maps, maps_split="):
         from_und(und, "all.csv", maps="maps", split="val")
     assert from_und(und, "all.csv", maps="maps", maps_split="train").annotated.tolist() == [True, False, False, False]
+    with pytest.raises(DataError, match="No row belongs to the split 'tarin'; the splits are 'train', 'val'"):
+        from_und(und, "all.csv", maps="maps", maps_split="tarin")
     grey(und / "mirrored" / "val" / "1_fake" / "p1.png", np.zeros((4, 6)))
     assert from_und(und, "all.csv", maps="mirrored").annotated.tolist() == [False, False, False, True]
 
