@@ -67,8 +67,8 @@ def area_at_fixations(x: Tensor, fixations: Tensor) -> Tensor:
     up_to = _sums(counts)
     total = up_to[:, -1:]
     place = torch.arange(x.shape[1], device=x.device).expand_as(order)
-    threshold = torch.where(counts > 0, place, -1).cummax(1).values.gather(1, right - 1)  # the fixated value below
-    missed = torch.where(threshold < 0, 0.0, up_to.gather(1, left.gather(1, threshold.clamp_min(0))))
+    threshold = torch.where(counts > 0, place, 0).cummax(1).values.gather(1, right - 1)  # the fixated value below, or 0
+    missed = up_to.gather(1, left.gather(1, threshold))
     hits = total - 0.5 * (up_to.gather(1, right) + missed)
     negative = (counts == 0).to(x.dtype)
     return (hits * negative).sum(1) / (total.squeeze(1) * negative.sum(1))

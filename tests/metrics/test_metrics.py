@@ -285,6 +285,11 @@ def test_options_reach_the_function():
         assert all(f"{option}={value!r}" in repr(metric) for option, value in options.items() if option != "normalize")
 
 
+def test_little_positive_saliency_counts_beside_much_negative():
+    model, mask = torch.tensor([[[-1e9, 3.0, 1.0]], [[-1e9, 6e-8, 0.0]]]), torch.tensor([[[False, True, False]]] * 2)
+    assert M.energy_pointing_game(model, mask).tolist() == [0.75, 0.0]
+
+
 def test_stability_by_another_similarity():
     runs = torch.rand(3, 4, 5, 5, dtype=torch.float64)
     metric = M.Stability(similarity=M.kl)
