@@ -14,11 +14,11 @@ import saliency_losses as sl
 from examples.synthetic_faces.results import Result
 from examples.synthetic_faces.sources.base import Source
 
+from .comparison import Comparison, arrange
 from .files import markdown, record, trainings
 from .gate import Gate
 from .page import page
 from .sections import build, tables
-from .study import Comparison, arrange
 from .tables import Estimates
 
 __all__ = ["print_tables", "write_report"]
@@ -63,7 +63,7 @@ def print_tables(console: Console, results: Sequence[Result]) -> None:
         gate = Gate.of(comparison)
         console.print(*gate.lines, sep="\n", markup=False)
         console.print(gate.verdict, style="bold white on red" if gate.state == "failed" else "bold", markup=False)
-        for table in tables(comparison, Estimates.of(comparison)):
+        for table in tables(comparison, Estimates.of(comparison)).values():
             console.print(table.rich())
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from saliency_losses.viz import average_map
 
-from .study import Comparison, Row
+from .comparison import Comparison, Row
 from .style import COLOURS, INK, broken, drawing
 
 CLASSES = ("authentic", "synthetic")
-ACROSS = 7
+ACROSS, SIDE, STEP, ABOVE, BESIDE = 7, 1.3, 1.36, 0.55, 0.42
+"""Arms in a block; in inches, a picture's side, the way to the next one, and the room for titles and for labels."""
 
 
 def draw_averages(path: Path, comparison: Comparison, invalid: bool) -> bool:
@@ -43,22 +44,22 @@ def draw_sheet(
     first, others = columns[0], columns[1:]
     wide = min(ACROSS, len(others))
     blocks = [[first, *others[start : start + wide]] for start in range(0, len(others), wide)]
-    lines, size = len(labels), (1.35 * (wide + 1) + 0.4, (1.35 * len(labels) + 0.55) * len(blocks) + 0.1)
-    with drawing(path, invalid, figsize=size) as figure:
-        axes = figure.subplots(lines * len(blocks), wide + 1, squeeze=False)
-        for axis in axes.flat:
-            axis.set_axis_off()
+    width, tall = (wide + 1) * STEP + BESIDE, len(labels) * STEP + ABOVE
+    with drawing(path, invalid, figsize=(width, tall * len(blocks) + 0.3 * invalid), layout="none") as figure:
+        axis = figure.add_axes((0.0, 0.0, 1.0, 1.0 - 0.3 * invalid / figure.get_figheight()))
         for number, block in enumerate(blocks):
             for column, (title, colour, cells) in enumerate(block):
+                left, top = BESIDE + column * STEP, number * tall + ABOVE
+                axis.text(left, top - 0.05, broken(title, 17), fontsize=8, color=colour, va="bottom")
                 for line, cell in enumerate(cells):
-                    axis = axes[number * lines + line, column]
                     if cell is not None:
-                        axis.imshow(cell, cmap="magma", vmin=0.0, vmax=1.0, interpolation="bicubic")
-                    if line == 0:
-                        axis.set_title(broken(title, 17), fontsize=8, color=colour, va="bottom")
-                    if column == 0:
-                        axis.text(-0.06, 0.5, labels[line], transform=axis.transAxes, rotation=90, ha="right",
-                                  va="center", fontsize=9)  # fmt: skip
+                        place = (left, left + SIDE, top + line * STEP + SIDE, top + line * STEP)
+                        axis.imshow(cell, "magma", vmin=0.0, vmax=1.0, interpolation="bicubic", extent=place)
+            for line, label in enumerate(labels):
+                middle = number * tall + ABOVE + line * STEP + SIDE / 2
+                axis.text(BESIDE - 0.08, middle, label, rotation=90, ha="right", va="center", fontsize=8)
+        axis.set(xlim=(0.0, width), ylim=(tall * len(blocks), 0.0), aspect="auto")
+        axis.set_axis_off()
 
 
 def _average(rows: Sequence[Row], key: str) -> NDArray[np.float32] | None:

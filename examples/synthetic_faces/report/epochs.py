@@ -6,8 +6,8 @@ from math import isfinite
 from pathlib import Path
 from statistics import mean
 
-from .study import Comparison, Row
-from .style import COLOURS, broken, drawing, quiet
+from .comparison import Comparison, Row
+from .style import COLOURS, WIDE, drawing, quiet, short
 
 
 def draw_epochs(path: Path, comparison: Comparison, invalid: bool) -> bool:
@@ -17,7 +17,7 @@ def draw_epochs(path: Path, comparison: Comparison, invalid: bool) -> bool:
         return False
     columns = min(4, len(rows))
     lines = -(-len(rows) // columns)
-    with drawing(path, invalid, figsize=(2.7 * columns + 0.4, 1.9 * lines + 0.5)) as figure:
+    with drawing(path, invalid, figsize=(WIDE, 1.7 * lines + 0.5)) as figure:
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         for axis, row in zip(axes.flat, rows, strict=False):
             for key, style in (("train_accuracy", (0, (2, 1.5))), ("validation_accuracy", "-")):
@@ -25,7 +25,7 @@ def draw_epochs(path: Path, comparison: Comparison, invalid: bool) -> bool:
                 axis.plot(epochs, centre, color=COLOURS[row.kind], lw=1.6, ls=style)
                 axis.fill_between(epochs, low, high, color=COLOURS[row.kind], alpha=0.2, lw=0)
             quiet(axis, "y")
-            axis.set_title(broken(row.title, 30, 2), fontsize=9, loc="left", color=COLOURS[row.kind])
+            axis.set_title(short(row.title, 36), fontsize=8.5, loc="left", color=COLOURS[row.kind])
         for axis in axes.flat[len(rows) :]:
             axis.set_visible(False)
         figure.supxlabel("epoch", fontsize=10)

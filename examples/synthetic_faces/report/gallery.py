@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from examples.synthetic_faces.sources.base import Source
 from saliency_losses.viz import overlay
 
-from .study import Comparison, Row
+from .comparison import Comparison, Row
 
 Picture = NDArray[np.uint8]
 MOST = 4
@@ -123,6 +123,8 @@ def _example(group: str, index: int, batch: dict[str, Any], place: int, rows: Se
     tiles = [Tile("image", plain)]
     if human is not None and (annotated is None or bool(annotated[place])):
         tiles.append(Tile("people", overlay(plain, human[place])))
+    else:
+        tiles.append(Tile("people: no map", overlay(plain, blank)))
     for row in rows:
         result = row.by_seed[seed]
         maps, scores = result.maps.get(f"gallery/{group}"), result.scores.get(group)

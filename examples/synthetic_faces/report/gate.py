@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .study import Comparison
+from .comparison import Comparison
 
 LEARNABLE, PREFERRED = 0.90, 0.75
 

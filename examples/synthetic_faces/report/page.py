@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .comparison import Comparison
 from .gallery import Example, Gallery
 from .gate import Gate
-from .study import Comparison
 from .table import Table
 from .tables import Estimates
 
@@ -24,6 +24,16 @@ GIVEN = "A comparison on data that was not made for it: no shortcut was planted,
 
 
 @dataclass(frozen=True)
+class Block:
+    """A figure and the table that belongs to it; either may be missing."""
+
+    title: str
+    figure: Path | None
+    caption: str
+    table: Table | None
+
+
+@dataclass(frozen=True)
 class Section:
     """Everything about one comparison.
 
@@ -31,19 +41,27 @@ class Section:
         comparison: What is compared.
         estimates: Of AUC on unseen generators.
         gate: Whether it may be.
-        tables: In order.
-        figures: Path and caption of each.
+        blocks: Figures and tables, in order.
         gallery: Hits and misses.
-        files: The figures' and the gallery's files.
+        sheet: The gallery as one picture; None where there is none.
     """
 
     comparison: Comparison
     estimates: Estimates
     gate: Gate
-    tables: list[Table]
-    figures: list[tuple[Path, str]]
+    blocks: list[Block]
     gallery: Gallery
-    files: list[Path]
+    sheet: Path | None
+
+    @property
+    def tables(self) -> list[Table]:
+        """In order."""
+        return [block.table for block in self.blocks if block.table is not None]
+
+    @property
+    def files(self) -> list[Path]:
+        """The pictures, in order."""
+        return [path for path in (*(block.figure for block in self.blocks), self.sheet) if path is not None]
 
     @property
     def invalid(self) -> bool:
@@ -89,9 +107,7 @@ def _section(section: Section) -> str:
             f'<div class="verdict {state}"><strong>{escape(gate.verdict)}</strong>{lines}</div>',
             _facts(section),
             f'<div class="verdict"><strong>Missing or uneven</strong><ul>{problems}</ul></div>' if problems else "",
-            "<h2>Results</h2>",
-            *(_figure(path, caption) for path, caption in section.figures),
-            *(table.html() for table in section.tables),
+            *map(_block, section.blocks),
             "<h2>Hits and misses</h2>",
             _gallery(section.gallery),
             "</div>",
@@ -152,10 +168,13 @@ def _examples(examples: Iterable[Example]) -> str:
     return "".join(shown) or "<p>None among the stored images.</p>"
 
 
-def _figure(path: Path, caption: str) -> str:
-    source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    text = escape(caption)
-    return f'<figure class="plot"><img alt="{text}" src="{source}"><figcaption>{text}</figcaption></figure>'
+def _block(block: Block) -> str:
+    figure, caption = "", escape(block.caption)
+    if block.figure is not None:
+        source = "data:image/png;base64," + base64.b64encode(block.figure.read_bytes()).decode()
+        image = f'<img alt="{escape(block.title)}" src="{source}">'
+        figure = f'<figure class="plot">{image}<figcaption>{caption}</figcaption></figure>'
+    return f"<h2>{escape(block.title)}</h2>{figure}{block.table.html() if block.table else ''}"
 
 
 def _picture(picture: Any) -> str:

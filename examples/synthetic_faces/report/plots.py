@@ -9,9 +9,9 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
+from .comparison import Comparison, Row
 from .statistics import Estimate
-from .study import Comparison, Row
-from .style import COLOURS, INK, broken, drawing, heading, quiet
+from .style import COLOURS, INK, WIDE, drawing, heading, quiet, short
 from .tables import Estimates
 
 
@@ -46,7 +46,7 @@ def draw_gains(path: Path, comparison: Comparison, invalid: bool, estimates: Est
         return False
     unspoilt = comparison.unspoilt.mean("auc_unseen") if comparison.unspoilt else None
     target = None if unspoilt is None else (unspoilt, "trained without fingerprint")
-    panels = [Panel("Unseen generators", "AUC (0.5 is guessing)", aucs, estimates.means, 0.5, target)]
+    panels = [Panel("AUC on unseen generators", "AUC (0.5 is guessing)", aucs, estimates.means, 0.5, target)]
     if baseline and estimates.gains:
         differences = {row.title: _paired(row, baseline) for row in rows if row is not baseline}
         panels.append(
@@ -77,7 +77,7 @@ def draw_pairs(path: Path, comparison: Comparison, invalid: bool) -> bool:
 
 def draw_arms(path: Path, rows: Sequence[Row], panels: Sequence[Panel], invalid: bool) -> None:
     """One dot per training, a bar to the mean, a line for the interval."""
-    size = (4.0 * len(panels) + 2.8, 0.36 * len(rows) + 1.5)
+    size = (WIDE, 0.33 * len(rows) + 1.5)
     with drawing(path, invalid, figsize=size) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, panel in zip(axes, panels, strict=True):
@@ -92,7 +92,7 @@ def draw_arms(path: Path, rows: Sequence[Row], panels: Sequence[Panel], invalid:
             if panel.target:
                 axis.axvline(panel.target[0], color=INK, lw=1.2, ls=(0, (4, 3)))
                 axis.annotate(panel.target[1] + " ", (panel.target[0], -0.75), ha="right", va="center", fontsize=8)
-        axes[0].set_yticks(range(len(rows)), [broken(row.title, 42, 1) for row in rows])
+        axes[0].set_yticks(range(len(rows)), [short(row.title, 40) for row in rows])
         for label, row in zip(axes[0].get_yticklabels(), rows, strict=True):
             label.set_color(COLOURS[row.kind])
         axes[0].set_ylim(len(rows) - 0.4, -1.1)

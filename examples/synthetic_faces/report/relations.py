@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from .study import Comparison, Row
-from .style import COLOURS, FAINT, PLAIN, broken, drawing, heading, quiet
+from .comparison import Comparison, Row
+from .style import COLOURS, FAINT, PLAIN, WIDE, drawing, heading, quiet, short
 
 
 def draw_alignment(path: Path, comparison: Comparison, invalid: bool) -> bool:
@@ -15,7 +15,7 @@ def draw_alignment(path: Path, comparison: Comparison, invalid: bool) -> bool:
     rows = [row for row in comparison.rows if row.values("alignment") and row.values("auc_unseen")]
     if not rows:
         return False
-    with drawing(path, invalid, figsize=(10, max(4.2, 0.3 * len(rows) + 1.4))) as figure:
+    with drawing(path, invalid, figsize=(WIDE, max(4.2, 0.3 * len(rows) + 1.4))) as figure:
         axis, names = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.5))
         middles = []
         for row in rows:
@@ -41,7 +41,7 @@ def draw_alignment(path: Path, comparison: Comparison, invalid: bool) -> bool:
         for (auc, x, row), place in zip(middles, places, strict=True):
             axis.plot([x, right], [auc, auc], color=FAINT, lw=0.7, zorder=0)
             names.plot([-0.06, 0.06], [auc, place], color=COLOURS[row.kind], lw=0.7, clip_on=False)
-            names.text(0.08, place, broken(row.title, 34, 1), color=COLOURS[row.kind], va="center", fontsize=9)
+            names.text(0.08, place, short(row.title, 36), color=COLOURS[row.kind], va="center", fontsize=9)
     return True
 
 
@@ -78,7 +78,7 @@ def draw_annotation(path: Path, comparison: Comparison, invalid: bool) -> bool:
     curves = [sorted(line, key=lambda point: point[0]) for line in lines.values() if len({x for x, _ in line}) > 1]
     if not curves:
         return False
-    with drawing(path, invalid, figsize=(8, 4)) as figure:
+    with drawing(path, invalid, figsize=(WIDE, 3.6)) as figure:
         axis = figure.subplots()
         least = min(x for curve in curves for x, _ in curve if x > 0)
         axis.set_xscale("symlog", linthresh=least)

@@ -9,33 +9,39 @@ from pathlib import Path
 from examples.synthetic_faces.sources.base import Source
 
 from .averages import draw_averages, draw_sheet
+from .comparison import Comparison
 from .epochs import draw_epochs
 from .gallery import Gallery, collect
 from .gate import Gate
-from .page import Section
+from .page import Block, Section
 from .plots import draw_gains, draw_pairs
 from .relations import draw_alignment, draw_annotation
-from .study import Comparison
 from .style import INK
 from .table import Table
 from .tables import Estimates, alignment, generalisation, pairs
 
-CAPTIONS = {
-    "auc": "AUC on unseen generators. Dots are trainings, a bar ends at their mean, a line is its 95 % interval over "
-    "seeds, generators and images.",
-    "pairs": "Paired renders of the same faces, at each network's own threshold.",
-    "alignment": "Alignment with human maps against generalisation. What lies right of the tick is what the network "
-    "looks at because of this face, and not because of its class.",
-    "annotation": "AUC on unseen generators by the share of training images that have a map.",
-    "average_maps": "Where people and networks looked, on average over test images and seeds.",
-    "epochs": "Accuracy over epochs, on images of the training generator.",
+FIGURES = {
+    "auc": (
+        "Unseen generators",
+        "Dots are trainings, a bar ends at their mean, a line is its 95 % interval over seeds, generators and images.",
+    ),
+    "pairs": ("Paired renders", "Pairs of renders of the same faces, judged at each network's own threshold."),
+    "alignment": (
+        "Alignment with human maps",
+        "What lies right of the tick is what the network looks at because of this face, and not because of its class.",
+    ),
+    "annotation": ("Share of annotated images", "Dots are trainings, lines join their means."),
+    "average_maps": ("Average maps", "Where people and networks looked, on average over test images and seeds."),
+    "epochs": ("Accuracy over epochs", "On images of the training generator; no claim is made from it."),
 }
+"""Title and caption of each figure, in the order of the page."""
 
 
 def build(comparison: Comparison, folder: Path, source: Source | None, suffix: str = "") -> Section:
     """Estimates, tables, figures (written into the folder) and the gallery of one comparison."""
     gate, estimates = Gate.of(comparison), Estimates.of(comparison)
-    drawings: dict[str, Callable[[Path, Comparison, bool], bool]] = {
+    invalid, found = gate.state == "failed", tables(comparison, estimates)
+    draws: dict[str, Callable[[Path, Comparison, bool], bool]] = {
         "auc": partial(draw_gains, estimates=estimates),
         "pairs": draw_pairs,
         "alignment": draw_alignment,
@@ -43,27 +49,30 @@ def build(comparison: Comparison, folder: Path, source: Source | None, suffix: s
         "average_maps": draw_averages,
         "epochs": draw_epochs,
     }
-    figures = []
-    for name, draw in drawings.items():
+    blocks = []
+    for name, (title, caption) in FIGURES.items():
         path = folder / f"{name}{suffix}.png"
-        if draw(path, comparison, gate.state == "failed"):
-            figures.append((path, CAPTIONS[name]))
-        else:
+        drawn = draws[name](path, comparison, invalid)
+        if not drawn:
             path.unlink(missing_ok=True)
+        if drawn or name in found:
+            blocks.append(Block(title, path if drawn else None, caption, found.get(name)))
     gallery = collect(comparison, source)
     sheet = folder / f"gallery{suffix}.png"
     sheet.unlink(missing_ok=True)
-    files = [path for path, _ in figures]
     if gallery.hits or gallery.misses:
-        _sheet(sheet, gallery, gate.state == "failed")
-        files.append(sheet)
-    return Section(comparison, estimates, gate, tables(comparison, estimates), figures, gallery, files)
+        _sheet(sheet, gallery, invalid)
+    return Section(comparison, estimates, gate, blocks, gallery, sheet if sheet.exists() else None)
 
 
-def tables(comparison: Comparison, estimates: Estimates) -> list[Table]:
-    """The tables that there is something to show in."""
-    found = (generalisation(comparison, estimates), pairs(comparison), alignment(comparison))
-    return [table for table in found if table is not None]
+def tables(comparison: Comparison, estimates: Estimates) -> dict[str, Table]:
+    """The tables that there is something to show in, by the name of the figure that they belong to."""
+    made = {
+        "auc": generalisation(comparison, estimates),
+        "pairs": pairs(comparison),
+        "alignment": alignment(comparison),
+    }
+    return {name: table for name, table in made.items() if table is not None}
 
 
 def _sheet(path: Path, gallery: Gallery, invalid: bool) -> None:

@@ -16,9 +16,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .study import KINDS
+from .comparison import KINDS
 
-INK, FAINT, GUIDED, CONTROL, PLAIN, OTHER = "#1f2430", "#d9dce3", "#2a78b8", "#8b93a1", "#d1495b", "#c9882b"
+INK, FAINT, GUIDED, CONTROL, PLAIN, OTHER = "#1f2430", "#d9dce3", "#2a78b8", "#6f7785", "#d1495b", "#c9882b"
+WIDE = 10.8
 COLOURS = dict(zip(KINDS, (PLAIN, GUIDED, OTHER, CONTROL), strict=True))
 
 
@@ -57,7 +58,12 @@ def heading(axis: Axes, text: str) -> None:
     axis.set_title(text, fontsize=11, fontweight="bold", loc="left")
 
 
-def broken(title: str, width: int = 18, lines: int = 3) -> str:
+def short(title: str, width: int) -> str:
+    """The title, cut where it is longer."""
+    return title if len(title) <= width else title[: width - 1].rstrip() + "…"
+
+
+def broken(title: str, width: int, lines: int = 3) -> str:
     """The title on several lines, first broken after a colon or comma; what is too long is cut."""
     first = re.split(r"(?<=[:,]) ", title, maxsplit=1)
     pieces = [line for part in first for line in wrap(part, width)] or [""]

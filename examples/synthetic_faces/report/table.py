@@ -46,7 +46,7 @@ class Table:
         return "\n".join([f"**{_marked(self.title)}**", "", *lines, "", self.note, ""])
 
     def html(self) -> str:
-        """For a page; everything is escaped."""
+        """For a page, which gives the title; everything is escaped."""
         head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in self.headings)
         body = ""
         for group, rows in self.groups.items():
@@ -55,7 +55,7 @@ class Table:
                 cells = "".join(f"<td>{escape(cell.text)}</td>" for cell in others)
                 body += f'<tr><th scope="row">{escape(first.text)}</th>{cells}</tr>'
         table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        return f'<h3>{escape(self.title)}</h3>{table}<p class="note">{escape(self.note)}</p>'
+        return f'{table}<p class="note">{escape(self.note)}</p>'
 
     def records(self) -> list[dict[str, Any]]:
         """For JSON: one dictionary per row, of the numbers where there are some."""

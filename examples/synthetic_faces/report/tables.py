@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
+from .comparison import KINDS, Comparison, Row
 from .statistics import Estimate, Resampled, Resampling, authentic, unseen
-from .study import KINDS, Comparison, Row
 from .table import Cell, Table
 
 ABSENT = Cell("-")
