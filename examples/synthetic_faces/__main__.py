@@ -138,7 +138,7 @@ def command_of(training: Training, options: argparse.Namespace) -> str:
     trial, data = training.trial, training.source.describe()
     arm = next((spec for spec in options.arms if arms.load(spec).name == trial.arm.name), trial.arm.name)
     words = [*PROGRAM.split(), "run", "--arm", arm, "--seed", str(trial.seed), "--output", str(options.output)]
-    words += ["--preset", options.preset, "--plan", f"network={trial.plan.network}", *options.plan]
+    words += ["--preset", options.preset, "--plan", *options.plan, f"network={trial.plan.network}"]
     words += sources.to_arguments(data)
     return shlex.join(words)
 
