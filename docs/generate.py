@@ -92,7 +92,10 @@ PAGES = {
         ],
     ),
     "data": ("Data", [f"data.{name}" for name in sl.data.__all__]),
-    "metrics": ("Metrics", [f"metrics.{name}" for name in sl.metrics.__all__]),
+    "metrics": (
+        "Metrics",
+        [f"metrics.{name}" for name in sl.metrics.__all__ if name not in ("HUMAN_CEILING", "register_metric")],
+    ),
     "viz": ("Pictures", [f"viz.{name}" for name in sl.viz.__all__]),
     "maps": ("Human maps", [f"maps.{name}" for name in sl.maps.__all__]),
     "layers": (

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import inspect
 import sys
 
 import pytest
@@ -55,6 +56,11 @@ def human_map(size=SIZE, dtype=torch.float32):
     return blob(*size, 9.0, 20.0).to(dtype)
 
 
+def accepted(functional, options):
+    """Those of the options that a functional has."""
+    return {key: value for key, value in options.items() if key in inspect.signature(functional).parameters}
+
+
 def tensors(result):
     return [part.as_subclass(torch.Tensor) for part in (result if isinstance(result, tuple) else (result,))]
 
@@ -70,7 +76,7 @@ def test_a_map_moves_as_an_image_that_is_resampled_smoothly(name, channels):
     human = human_map().expand(*channels, *SIZE)
     image = tv_tensors.Image(human.reshape(-1, *SIZE))
     functional = getattr(F, name)
-    expected = tensors(functional(image, **MOVES[name], **{key: SMOOTH[key] for key in GEOMETRIC[name]}))
+    expected = tensors(functional(image, **MOVES[name], **accepted(functional, SMOOTH)))
     given = functional(SaliencyMap(human), **MOVES[name])
     assert all(isinstance(part, SaliencyMap) for part in (given if isinstance(given, tuple) else (given,)))
     for part, wanted in zip(tensors(given), expected, strict=True):
@@ -82,8 +88,8 @@ def test_a_map_moves_as_an_image_that_is_resampled_smoothly(name, channels):
 @pytest.mark.parametrize("name", ["affine", "elastic", "perspective", "resize", "resized_crop", "rotate"])
 def test_a_map_takes_neither_fill_nor_sampling_from_its_image(name):
     image = {"fill": 0.7, "interpolation": v2.InterpolationMode.NEAREST, "antialias": False}
-    chosen = {key: value for key, value in image.items() if key in GEOMETRIC[name]}
     functional, human = getattr(F, name), SaliencyMap(human_map())
+    chosen = accepted(functional, image)
     assert torch.equal(functional(human, **MOVES[name], **chosen), functional(human, **MOVES[name]))
 
 
