@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-CSVS, TESTS = Path("csvs"), Path("csvs/gan_test_sets")
-TRAIN, LARGE = CSVS / "original.csv", CSVS / "large_dataset_7x.csv"
+from .und_search import CSVS, default, given, missing, places
+
+TRAIN, LARGE, TESTS = CSVS / "original.csv", CSVS / "large_dataset_7x.csv", CSVS / "gan_test_sets"
 MAPS, MASKS = Path("train/heatmaps"), Path("train/masks")
 
 
@@ -82,9 +81,9 @@ class Layout:
         root = Path(options.root).absolute()
         if not root.is_dir():
             raise ValueError(f"--root {options.root} is not a folder")
-        train = _given(root, options.train_csv, "--train-csv") or _default(root, TRAIN)
+        train = given(root, options.train_csv, "--train-csv") or default(root, TRAIN)
         if train is None:
-            raise ValueError(_missing("table of training images", _places(root, TRAIN), "--train-csv"))
+            raise ValueError(missing("table of training images", places(root, TRAIN), "--train-csv"))
         tests = _tests(root, options.test_csv)
         unknown = [name for name in options.training_sets if name not in tests]
         if unknown:
@@ -92,11 +91,11 @@ class Layout:
         return cls(
             root=str(root),
             train=train,
-            validation=_given(root, options.validation_csv, "--validation-csv") or train,
+            validation=given(root, options.validation_csv, "--validation-csv") or train,
             tests=tests,
-            large=_given(root, options.large_csv, "--large-csv") or _default(root, LARGE),
-            maps=_given(root, options.maps, "--maps") or _default(root, MAPS),
-            masks=_given(root, options.masks, "--masks") or _default(root, MASKS),
+            large=given(root, options.large_csv, "--large-csv") or default(root, LARGE),
+            maps=given(root, options.maps, "--maps") or default(root, MAPS),
+            masks=given(root, options.masks, "--masks") or default(root, MASKS),
             training_sets=tuple(options.training_sets),
             stretch_maps=options.stretch_maps,
             skip_unreadable=options.skip_unreadable,
@@ -109,9 +108,7 @@ class Layout:
             ValueError: There is none.
         """
         if self.large is None:
-            raise ValueError(
-                _missing("table of the larger training set", _places(Path(self.root), LARGE), "--large-csv")
-            )
+            raise ValueError(missing("table of the larger training set", places(Path(self.root), LARGE), "--large-csv"))
         return self.large
 
     def map_folder(self, kind: str) -> str:
@@ -123,10 +120,10 @@ class Layout:
         if kind in ("parts", "face"):
             place = Path(self.root, MASKS) if self.masks is None else Path(self.masks)
             if not (place / kind).is_dir():
-                raise ValueError(_missing(f"folder of masks for maps: {kind}", [place / kind], "--masks"))
+                raise ValueError(missing(f"folder of masks for maps: {kind}", [place / kind], "--masks"))
             return str(place / kind)
         if self.maps is None:
-            raise ValueError(_missing("folder of human maps", [Path(self.root, MAPS)], "--maps"))
+            raise ValueError(missing("folder of human maps", [Path(self.root, MAPS)], "--maps"))
         return self.maps
 
     def describe(self) -> dict[str, Any]:
@@ -152,49 +149,19 @@ class Layout:
         return [*words, *(flag for flag, on in flags.items() if on)]
 
 
-def _tests(root: Path, given: list[str] | None) -> dict[str, str]:
+def _tests(root: Path, named: list[str] | None) -> dict[str, str]:
     """The test tables by name: those given as NAME=FILE, or all in the usual folder."""
-    if given is None:
-        folder = _default(root, TESTS)
+    if named is None:
+        folder = default(root, TESTS)
         tables = sorted(Path(folder).glob("*.csv")) if folder else []
         if not tables:
-            raise ValueError(
-                _missing("table of test images", [p / "*.csv" for p in _places(root, TESTS)], "--test-csv")
-            )
+            raise ValueError(missing("table of test images", [p / "*.csv" for p in places(root, TESTS)], "--test-csv"))
         return {table.stem: str(table) for table in tables}
     tests: dict[str, str] = {}
-    for text in given:
+    for text in named:
         name, equals, path = text.partition("=")
-        found = _given(root, path, "--test-csv") if equals and name and "/" not in name else None
+        found = given(root, path, "--test-csv") if equals and name and "/" not in name else None
         if found is None or name in tests:
             raise ValueError(f"--test-csv {text}: expected NAME=FILE, with a different name for each")
         tests[name] = found
     return tests
-
-
-def _given(root: Path, path: str | None, option: str) -> str | None:
-    """A path that the command line gives, which starts at the root or at the current folder."""
-    if not path:
-        return None
-    places = [root / path, Path(path).absolute()]
-    found = _existing(places)
-    if found is None:
-        raise ValueError(f"{option} {path} does not exist; looked for {' and '.join(dict.fromkeys(map(str, places)))}")
-    return found
-
-
-def _default(root: Path, path: Path) -> str | None:
-    return _existing(_places(root, path))
-
-
-def _places(root: Path, path: Path) -> list[Path]:
-    """Below the root; tables also beside it."""
-    return [root / path, root.parent / path] if path.parts[0] == str(CSVS) else [root / path]
-
-
-def _existing(places: Iterable[Path]) -> str | None:
-    return next((os.path.normpath(place) for place in places if place.exists()), None)
-
-
-def _missing(what: str, places: Iterable[Path], option: str) -> str:
-    return f"there is no {what}: looked for {' and '.join(map(str, places))}. Name it by {option}"
