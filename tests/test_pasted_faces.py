@@ -120,7 +120,8 @@ def test_transplant_moves_what_is_marked_to_the_donors_mark():
     for axis in (1, 2):
         middles = [(maps.sum(axis) @ steps) / maps.sum((1, 2)) for maps in (moved, donors.human)]
         assert (middles[0] - middles[1]).abs().median() < 1
-        assert (middles[0] - middles[1]).abs().max() < 4
+        away = (steps - middles[1].unsqueeze(1)).abs()
+        assert away[moved.amax(axis) > 0].max() < 24, "a mark at the edge is not drawn out to the next edge"
 
 
 def test_controls_see_other_maps():

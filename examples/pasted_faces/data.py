@@ -143,11 +143,12 @@ def transplant(scenes: Scenes, donors: Scenes) -> Tensor:
     shift = _middle(donors.human) - _middle(scenes.human)
     where = torch.arange(SIZE) - shift.unsqueeze(-1)
     rows, columns = where.clamp(0, SIZE - 1).unbind(1)
+    there = (rows.eq(where[:, 0]).unsqueeze(2) & columns.eq(where[:, 1]).unsqueeze(1)).float()
     number = torch.arange(len(rows)).view(-1, 1, 1)
     moved, marked = (
         maps[number, rows.unsqueeze(2), columns.unsqueeze(1)] for maps in (scenes.images[:, 0], scenes.human)
     )
-    region = torch.maximum(marked, donors.human) > 0.1
+    region = torch.maximum(marked * there, donors.human) > 0.1
     return torch.where(region, moved, donors.images[:, 0]).unsqueeze(1)
 
 
