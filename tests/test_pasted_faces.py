@@ -172,7 +172,7 @@ def test_tuning_takes_the_alpha_of_best_mean_criterion():
 
 def test_quick_run(tmp_path):
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "examples.pasted_faces", "--quick", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "examples.pasted_faces", "--quick", "--workers", "1", "--output", str(tmp_path)]
     ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "table.md", "worst_group.png", "gallery.png"}
