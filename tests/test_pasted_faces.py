@@ -170,6 +170,7 @@ def test_tuning_takes_the_alpha_of_best_mean_criterion():
     assert choose(results)["alpha"] == {"cyborg": 0.1}
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path):
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", "examples.pasted_faces", "--quick", "--workers", "1", "--output", str(tmp_path)]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import saliency_losses as sl
-from examples.synthetic_faces.jobs import run_all
+from examples.synthetic_faces.jobs import run_all, succeeded
 
 from .arms import chosen, load
 from .experiment import Gate, Trial
@@ -51,12 +51,13 @@ def main() -> None:
     arms = load()
     trials = [Trial(arm, seed, plan) for seed in range(seeds) for arm in arms]
     in_gate = [trial for trial in trials if trial.arm.extractor is None and trial.arm.scenes != "moved"]
-    results = run_all(in_gate, options.workers, console, "gate")
+    results = succeeded(run_all(in_gate, options.workers, console, "gate"))
     gate = Gate.of(results)
     console.print(*gate.lines, sep="\n")
     if not gate.passed:
         console.print("GATE FAILED: what follows is INVALID as a comparison of arms.", style="bold white on red")
-    results += run_all([trial for trial in trials if trial not in in_gate], options.workers, console, "arms")
+    rest = [trial for trial in trials if trial not in in_gate]
+    results += succeeded(run_all(rest, options.workers, console, "arms"))
 
     record: dict[str, Any] = {
         "valid": gate.passed,

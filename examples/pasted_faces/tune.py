@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from examples.synthetic_faces.jobs import run_all
+from examples.synthetic_faces.jobs import run_all, succeeded
 
 from .arms import ARMS, CHOSEN, TUNED, Arm
 from .data import Scenes, transplant
@@ -91,7 +91,7 @@ def main() -> None:
         for name in TUNED
         for alpha in ALPHAS
     ]
-    settings = {"seeds": options.seeds, **choose(run_all(candidates, options.workers, console, "tuning"))}
+    settings = {"seeds": options.seeds, **choose(succeeded(run_all(candidates, options.workers, console, "tuning")))}
     CHOSEN.write_text(json.dumps(settings, indent=2) + "\n")
     console.print_json(data=settings["alpha"])
     console.print(f"Written to {CHOSEN}")
