@@ -51,6 +51,6 @@ def test_synthetic_faces(tmp_path):
     assert "<script" not in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("example", ["examples.synthetic_faces", "examples.decoy_digits", "benchmarks"])
+@pytest.mark.parametrize("example", ["synthetic_faces", "decoy_digits", "pasted_faces"])
 def test_help(example):
-    assert run("-m", example, "--help").returncode == 0
+    assert run("-m", f"examples.{example}", "--help").returncode == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import one_of
 from tiny_study import ARMS, Images, TinySource, trial
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -177,7 +178,7 @@ def test_patience_ends_a_training(tmp_path, monkeypatch):
     [
         ({"precision": "float64"}, 1e-3),
         ({"precision": "bfloat16"}, 0.1),
-        ({"precision": "float16"}, 0.1),
+        pytest.param({"precision": "float16"}, 0.1, marks=pytest.mark.slow),
     ],
 )
 def test_precisions_give_about_the_same_first_epoch(plan, close, tmp_path, whole):
@@ -276,7 +277,7 @@ def test_goes_on_from_a_kill_at_each_step(step, tmp_path, monkeypatch, whole):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("arm", ["grad_cam", "rise", "normalised", "map_head"])
+@pytest.mark.parametrize("arm", one_of(["grad_cam", "rise", "normalised", "map_head"], "rise", "normalised"))
 def test_every_state_goes_on(arm, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         kill_at("log", patch)
@@ -287,6 +288,7 @@ def test_every_state_goes_on(arm, tmp_path, monkeypatch, whole):
     assert_same(tmp_path, whole(arm))
 
 
+@pytest.mark.slow
 def test_gradient_scaler_goes_on(tmp_path, monkeypatch, whole):
     plan = {"precision": "float16", "optimizer": "sgd"}
     with monkeypatch.context() as patch:
@@ -308,6 +310,7 @@ def test_tensorboard_shows_each_epoch_once(tmp_path, monkeypatch):
     shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in shown.Scalars("loss")] == [1, 2, 3]
     assert [event.value for event in shown.Scalars("loss")] == pytest.approx([e["loss"] for e in trained.epochs])
+    assert [event.step for event in shown.Images("validation")] == [1, 2, 3]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ class Images(Dataset):
     def __init__(self, count, seed):
         rng = torch.Generator().manual_seed(seed)
         self.targets = torch.randint(2, (count,), generator=rng)
-        self.images = torch.rand(count, 3, 24, 24, generator=rng)
+        self.images = 0.7 * torch.rand(count, 3, 24, 24, generator=rng)
         self.images[:, 0, 4:10, 4:10] += 0.3 * self.targets[:, None, None]
         self.human = torch.rand(count, 24, 24, generator=rng)
         self.annotated = torch.rand(count, generator=rng) < 0.6

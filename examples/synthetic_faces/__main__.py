@@ -28,7 +28,7 @@ SMALL = (
     "cam_correlation",
     "shuffled",
     "class_mean",
-    "map_head",
+    "background_blurred",
 )
 DEMO = ("cross_entropy", "cyborg", "cam_kl", "cam_correlation", "grad_cam", "shuffled", "class_mean")
 QUICK = ("images=128", "validation=20", "test=24", "epochs=1", "batch=32")

@@ -53,6 +53,18 @@ def run_all(jobs: Sequence[J], workers: int, console: Console, title: str) -> li
     return [future.exception() or future.result() for future in futures]
 
 
+def succeeded(results: list[Any]) -> list[Any]:
+    """The results of jobs that all have to succeed.
+
+    Raises:
+        BaseException: The first that a job failed with.
+    """
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
 def _follow(futures: list[Future[Any]], messages: Any, progress: Progress, title: str, steps: int) -> None:
     overall = progress.add_task(title, total=steps)
     lines: dict[int, Any] = {}

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
+
+import saliency_losses as sl
+from saliency_losses.viz import grid
+
+from .sources.base import Batch
 
 
 class Journal:
@@ -33,3 +39,10 @@ class Journal:
             if name != "epoch":
                 self.writer.add_scalar(name, value, int(entry["epoch"]))
         self.writer.flush()
+
+    @torch.no_grad()
+    def show(self, compared: sl.SaliencyGuidedLoss, batch: Batch, epoch: int) -> None:
+        """Draws where the network looks on some images, and where people look."""
+        maps = compared.eval().explain(batch["images"], batch["targets"])
+        picture = grid(batch["images"].float().cpu(), batch["human_saliency"].float().cpu(), maps.float().cpu())
+        self.writer.add_image("validation", picture, epoch, dataformats="HWC")

@@ -36,6 +36,11 @@ def in_order(count: int, batch: int) -> list[list[int]]:
     return [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
 
 
+def spread(count: int, few: int) -> list[int]:
+    """A few indices from all over the data set."""
+    return sorted({index * count // few for index in range(few)})
+
+
 def share(batches: list[list[int]], rank: int, ranks: int) -> list[list[int]]:
     """What one of several processes takes of each batch."""
     return [batch[rank * len(batch) // ranks : (rank + 1) * len(batch) // ranks] for batch in batches]

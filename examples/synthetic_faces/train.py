@@ -18,13 +18,15 @@ import saliency_losses as sl
 from . import checkpoint, distributed, networks
 from .accuracy import accuracy
 from .journal import Journal
-from .loader import load, seed_everything, seed_of, share, shuffled
+from .loader import load, seed_everything, seed_of, share, shuffled, spread
 from .map_head import MapHead
 from .optimization import Log, check, compiled, finished, optimizer_of, schedule_of
 from .sources.base import Source
 from .trial import Trial
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+PICTURES, IMAGES = 4, 4
+"""How often TensorBoard gets a picture of the validation images, and of how many."""
 TERMS = ("loss", "task_loss", "saliency_loss", "map_head_loss", "train_accuracy")
 
 
@@ -95,6 +97,9 @@ def train(
         part.load_state_dict(found[name])
     log, best = found.get("log", []), found.get("best")
 
+    compared = networks.explained(arm, plan).guide(guided.model)
+    shown = next(load(validation, [spread(len(validation), IMAGES)], device, dtype))  # type: ignore[arg-type]
+
     call = compiled(loss, guided, example) if plan.compiled else loss
     call = distributed.wrapped(call, device) if ranks > 1 else call
     with Journal(folder, len(log) + 1) if rank == 0 else nullcontext() as journal:
@@ -130,6 +135,8 @@ def train(
             if plan.keep == "best" and entry["validation_accuracy"] == max(e["validation_accuracy"] for e in log):
                 best = {name: tensor.detach().clone() for name, tensor in guided.model.state_dict().items()}
             if journal is not None:
+                if epoch % math.ceil(plan.epochs / PICTURES) == 0:
+                    journal.show(compared, shown, epoch)
                 journal.write(entry)
                 parts = {name: part.state_dict() for name, part in state.items()}
                 checkpoint.save(folder, {**parts, "best": best}, log)

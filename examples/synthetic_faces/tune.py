@@ -27,7 +27,7 @@ from torch import Tensor
 from . import arm as arms
 from . import plan as plans
 from .evaluate import auc, score
-from .jobs import run_all
+from .jobs import run_all, succeeded
 from .rendered import Faces, generators, render
 from .sources import RenderedSource
 from .train import train
@@ -141,10 +141,7 @@ def main() -> None:
         for name, arm in ((name, arms.load(name)) for name in tunable)
         for value in CANDIDATES[tuned_setting(arm)]
     ]
-    results = run_all(candidates, options.processes, console, "candidates")
-    for error in (result for result in results if isinstance(result, BaseException)):
-        raise error
-    chosen = choose(results)
+    chosen = choose(succeeded(run_all(candidates, options.processes, console, "candidates")))
     CHOSEN.write_text(json.dumps({"seeds": options.seeds, "arms": chosen}, indent=1) + "\n", encoding="utf-8")
     for name, found in chosen.items():
         write_back(name, found["tuned"], found["best"])

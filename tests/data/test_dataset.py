@@ -124,7 +124,7 @@ def test_the_cache_keeps_what_fits(table, monkeypatch):
         path.unlink()
     assert dataset[0]["image"].any()
     dataset[0]["image"].zero_()
-    assert dataset[np.int64(0)]["image"].any()
+    assert dataset[torch.tensor(0)]["image"].any()
     assert torch.equal(dataset[1]["human_saliency"], before[1]["human_saliency"])
     with pytest.raises(DataError, match="is missing"):
         dataset[2]

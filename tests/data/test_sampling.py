@@ -66,6 +66,13 @@ def test_the_order_is_that_of_seed_and_epoch():
     assert len({str(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
+def test_annotated_samples_are_shuffled_anew_each_time():
+    sampler = AnnotatedBatchSampler(torch.arange(64) < 8, 8, annotated_per_batch=4)
+    turns = torch.tensor([index for batch in sampler for index in batch if index < 8])[:56].view(7, 8)
+    assert turns.sort(1).values.eq(torch.arange(8)).all()
+    assert len(turns.unique(dim=0)) == 7
+
+
 def test_the_mask_may_come_in_any_form():
     expected = list(AnnotatedBatchSampler(torch.tensor([True, False, True]), 2, annotated_per_batch=1))
     for mask in (
