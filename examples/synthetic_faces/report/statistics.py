@@ -109,7 +109,8 @@ def estimate(aucs: Mapping[int, Array], points: Mapping[int, float], draws: Resa
 
     .. math:: \hat\theta_b = \frac{1}{S\,G} \sum_{s,g} w_{sb}\, v_{gb}\, \mathrm{AUC}_{sg}(a_b, f_b)
 
-    and the interval lies between percentiles that are wide enough for so few seeds or generators, see :func:`tail`.
+    and the interval lies between the percentiles of :func:`tail` for the larger of S and G: the crossed bootstrap's
+    variance is a little too large, its percentiles for so few seeds and generators too near.
 
     Args:
         aucs: (G, B) by seed: AUCs, or differences of them.
@@ -126,8 +127,7 @@ def estimate(aucs: Mapping[int, Array], points: Mapping[int, float], draws: Resa
     stacked = np.stack([aucs[seed] for seed in seeds])
     drawn = counts(len(seeds), stacked.shape[-1], np.random.default_rng(SEED + 1))
     means = np.einsum("sgb,sb,gb->b", stacked, drawn, draws.generators) / stacked[..., 0].size
-    generators = len(draws.generators)
-    share = tail(min(len(seeds), generators) if generators > 1 else len(seeds))
+    share = tail(max(len(seeds), len(draws.generators)))
     low, high = np.quantile(means, [share, 1.0 - share])
     return Estimate(value, (float(low), float(high)), seeds)
 
