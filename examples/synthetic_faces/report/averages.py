@@ -44,7 +44,7 @@ def draw_sheet(
     first, others = columns[0], columns[1:]
     wide = min(ACROSS, len(others))
     blocks = [[first, *others[start : start + wide]] for start in range(0, len(others), wide)]
-    width, tall = (wide + 1) * STEP + BESIDE, len(labels) * STEP + ABOVE
+    width, tall = (ACROSS + 1) * STEP + BESIDE, len(labels) * STEP + ABOVE
     with drawing(path, invalid, figsize=(width, tall * len(blocks) + 0.3 * invalid), layout="none") as figure:
         axis = figure.add_axes((0.0, 0.0, 1.0, 1.0 - 0.3 * invalid / figure.get_figheight()))
         for number, block in enumerate(blocks):
