@@ -57,6 +57,10 @@ def test_an_arm_is_changed_on_the_command_line():
         ("cyborg+data=0", "has data=0; it is a whole number"),
         ("cross_entropy+maps=shuffled", "nothing that uses a map; give an extractor"),
         ("cyborg+alpha=1+saliency_weight=1", "gives alpha and saliency_weight; give one"),
+        (
+            "cyborg+weighting=dynamic+unguided_epochs=2",
+            "gives weighting and unguided_epochs; a schedule",
+        ),
     ],
 )
 def test_arms_that_cannot_be(spec, message):

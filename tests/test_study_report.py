@@ -223,7 +223,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     shares = [result("cam_correlation", seed, changes={"annotated": 0.05}) for seed in (100,)]
     trained = [*results(FEW, (100, 101)), *shares, hostile]
-    return write_report(trained, folder, FakeSource(), ["python -m <b>study</b>"])
+    return write_report(trained, folder, lambda data: FakeSource(), ["python -m <b>study</b>"])
 
 
 def test_page_is_whole_and_escapes(whole):
@@ -276,7 +276,7 @@ def test_failed_gate_marks_everything(tmp_path):
     ],
 )
 def test_incomplete_studies_give_a_page(trained, said, tmp_path):
-    assert said in write_report(trained, tmp_path, FakeSource()).read_text()
+    assert said in write_report(trained, tmp_path, lambda data: FakeSource()).read_text()
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_twelve_arms_and_chromium(tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium to open the page with")
-    page = write_report(results(TWELVE), tmp_path, FakeSource())
+    page = write_report(results(TWELVE), tmp_path, lambda data: FakeSource())
     check = (
         "<script>addEventListener('load', () => { const images = [...document.images];"
         "document.title = images.length + ' images, ' + images.filter(i => !i.naturalWidth).length + ' broken, ' +"

@@ -20,6 +20,7 @@ from .trial import Trial
 
 PROGRAM = "python -m examples.synthetic_faces"
 FIRST_SEED = 100
+COMMANDS = "commands.txt"
 SMALL = (
     "cross_entropy",
     "cross_entropy_7x",
@@ -125,6 +126,9 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
         for training in rest:
             print(command_of(training, options))
         return 0
+    options.output.mkdir(parents=True, exist_ok=True)
+    with (options.output / COMMANDS).open("a", encoding="utf-8") as listed:
+        print(PROGRAM, shlex.join(sys.argv[1:]), file=listed)
     console.print(f"{len(trainings) - len(rest)} of {len(trainings)} trainings are finished.")
     results = run_all(rest, options.processes, console, "trainings") if rest else []
     failed = [(t, e) for t, e in zip(rest, results, strict=True) if isinstance(e, BaseException)]
@@ -151,7 +155,9 @@ def report(options: argparse.Namespace, console: Console) -> int:
     if not results:
         console.print(f"No finished training lies in {options.output}", style="bold red")
         return 1
-    page = write_report(results, options.output, sources.from_description(results[0].settings["data"]))
+    listed = options.output / COMMANDS
+    commands = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    page = write_report(results, options.output, sources.from_description, list(dict.fromkeys(commands)))
     print_tables(console, results)
     console.print(f"The report: {page}", soft_wrap=True)
     return 0

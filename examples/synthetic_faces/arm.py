@@ -61,6 +61,8 @@ class Arm:
         weights = [name for name in ("alpha", "saliency_weight", "weighting") if getattr(self, name) is not None]
         if len(weights) > 1:
             raise ValueError(f"arm {self.name!r} gives {' and '.join(weights)}; give one")
+        if self.weighting is not None and self.unguided_epochs:
+            raise ValueError(f"arm {self.name!r} gives weighting and unguided_epochs; a schedule goes with alpha")
         if self.maps not in MAPS:
             raise ValueError(f"arm {self.name!r} has maps={self.maps!r}; choose from {', '.join(MAPS)}")
         if not 0.0 <= self.annotated <= 1.0:
@@ -79,17 +81,13 @@ class Arm:
         """Wraps the model in the arm's loss, which without an extractor is that of the task alone."""
         if self.extractor is None:
             return sl.SaliencyGuidedLoss(model, alpha=1.0)
-        weight: dict[str, Any] = {"alpha": 0.5} if self.alpha is None else {"alpha": self.alpha}
-        if self.saliency_weight is not None:
-            weight = {"saliency_weight": self.saliency_weight}
         schedule = sl.weighting.OffUntil(self.unguided_epochs) if self.unguided_epochs else None
         if self.weighting is not None:
-            options = {} if schedule is None else {"schedule": schedule}
-            weighting = sl.create_weighting(self.weighting, **options)
+            weighting = sl.create_weighting(self.weighting)
         elif self.saliency_weight is not None:
             weighting = sl.weighting.Additive(self.saliency_weight, schedule=schedule)
         else:
-            weighting = sl.weighting.Convex(weight["alpha"], schedule=schedule)
+            weighting = sl.weighting.Convex(0.5 if self.alpha is None else self.alpha, schedule=schedule)
         return sl.SaliencyGuidedLoss(
             model,
             sl.create_extractor(self.extractor, **self.extractor_options),

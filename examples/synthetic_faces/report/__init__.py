@@ -12,10 +12,10 @@ from rich.console import Console
 
 import saliency_losses as sl
 from examples.synthetic_faces.results import Result
-from examples.synthetic_faces.sources.base import Source
 
 from .comparison import Comparison, arrange
 from .files import markdown, record, trainings
+from .gallery import OpenSource
 from .gate import Gate
 from .page import page
 from .sections import build, tables
@@ -25,14 +25,14 @@ __all__ = ["print_tables", "write_report"]
 
 
 def write_report(
-    results: Sequence[Result], folder: Path, source: Source | None = None, commands: Sequence[str] = ()
+    results: Sequence[Result], folder: Path, open_source: OpenSource | None = None, commands: Sequence[str] = ()
 ) -> Path:
     """Writes ``report.html``, ``table.md``, ``results.csv``, ``results.json``, a CSV of each table and the figures.
 
     Args:
         results: Of finished trainings; what is missing among them is named, and nothing else left out for it.
         folder: Made where it is not there.
-        source: Where the gallery's images come from; None: no gallery.
+        open_source: From the description of data to the source of a gallery's images; None: no gallery.
         commands: What made the results, for the page.
 
     Returns:
@@ -41,7 +41,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = arrange(results)
     suffixes = [f"_{number + 1}" if len(comparisons) > 1 else "" for number in range(len(comparisons))]
-    sections = [build(c, folder, source, suffix) for c, suffix in zip(comparisons, suffixes, strict=True)]
+    sections = [build(c, folder, open_source, suffix) for c, suffix in zip(comparisons, suffixes, strict=True)]
     about = _about(comparisons, results, commands)
     texts = {
         "table.md": markdown(sections),

@@ -29,7 +29,7 @@ def draw_epochs(path: Path, comparison: Comparison, invalid: bool) -> bool:
         for axis in axes.flat[len(rows) :]:
             axis.set_visible(False)
         figure.supxlabel("epoch", fontsize=10)
-        figure.supylabel("accuracy: solid, validation; dotted, training; band, range over seeds", fontsize=9)
+        figure.supylabel("accuracy", fontsize=10)
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from saliency_losses.viz import overlay
 from .comparison import Comparison, Row
 
 Picture = NDArray[np.uint8]
+OpenSource = Callable[[dict[str, Any]], Source]
+"""From what :meth:`Source.describe` says to the source; may raise OSError or ValueError."""
 MOST = 4
 
 
@@ -55,10 +57,10 @@ class Gallery:
     missing: str = ""
 
 
-def collect(comparison: Comparison, source: Source | None) -> Gallery:
+def collect(comparison: Comparison, open_source: OpenSource | None) -> Gallery:
     """The gallery of one seed that both cross-entropy and the best guided arm have."""
     baseline, guided = comparison.baseline, comparison.best_guided
-    if source is None:
+    if open_source is None:
         return Gallery([], [], missing="The images are not at hand: the report was made without their source.")
     if baseline is None or guided is None:
         return Gallery([], [], missing="A gallery needs cross-entropy and a guided arm.")
@@ -71,10 +73,11 @@ def collect(comparison: Comparison, source: Source | None) -> Gallery:
     hits: list[Example] = []
     misses: list[Example] = []
     try:
-        tests = source.tests()
+        tests = open_source(comparison.data).tests()
         for group in _groups(guided.by_seed[seed].maps):
             if group in tests and all(group in row.by_seed[seed].scores for row in (baseline, guided)):
-                found = _examples(group, tests[group], rows, seed, (baseline, guided))
+                shown_already = ({hit.index for hit in hits}, {miss.index for miss in misses})
+                found = _examples(group, tests[group], rows, seed, (baseline, guided), shown_already)
                 hits += found[0][: MOST - len(hits)]
                 misses += found[1][: MOST - len(misses)]
     except (OSError, ValueError) as error:
@@ -93,14 +96,22 @@ def _unseen_first(group: str) -> tuple[bool, str]:
 
 
 def _examples(
-    group: str, dataset: Any, rows: Sequence[Row], seed: int, judged: tuple[Row, Row]
+    group: str,
+    dataset: Any,
+    rows: Sequence[Row],
+    seed: int,
+    judged: tuple[Row, Row],
+    shown_already: tuple[set[int], set[int]],
 ) -> tuple[list[Example], list[Example]]:
-    """Hits and misses of one group."""
+    """A hit and a miss of one group, if possible of places that no other group showed, which may be the same faces."""
     plain, guided = (right(row.by_seed[seed].scores[group], group) for row in judged)
     stored = len(judged[1].by_seed[seed].maps[f"gallery/{group}"])
     count = min(stored, len(plain), len(guided))
-    hits = [i for i in range(count) if guided[i] and not plain[i]][:1]
-    misses = [i for i in range(count) if not guided[i]][:1]
+    plain, guided = plain[:count], guided[:count]
+    hits, misses = (
+        sorted((i for i in range(count) if wanted[i]), key=lambda i: (i in shown, i))[:1]
+        for wanted, shown in zip((guided & ~plain, ~guided), shown_already, strict=False)
+    )
     if not hits and not misses:
         return [], []
     batch = dataset.__getitems__(sorted({*hits, *misses}))

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from examples.synthetic_faces.sources.base import Source
-
 from .averages import draw_averages, draw_sheet
 from .comparison import Comparison
 from .epochs import draw_epochs
-from .gallery import Gallery, collect
+from .gallery import Gallery, OpenSource, collect
 from .gate import Gate
 from .page import Block, Section
 from .plots import draw_gains, draw_pairs
@@ -32,12 +30,15 @@ FIGURES = {
     ),
     "annotation": ("Share of annotated images", "Dots are trainings, lines join their means."),
     "average_maps": ("Average maps", "Where people and networks looked, on average over test images and seeds."),
-    "epochs": ("Accuracy over epochs", "On images of the training generator; no claim is made from it."),
+    "epochs": (
+        "Accuracy over epochs",
+        "Solid, validation; dotted, training; bands, range over seeds. On the training generator, so no claim is made.",
+    ),
 }
 """Title and caption of each figure, in the order of the page."""
 
 
-def build(comparison: Comparison, folder: Path, source: Source | None, suffix: str = "") -> Section:
+def build(comparison: Comparison, folder: Path, open_source: OpenSource | None, suffix: str = "") -> Section:
     """Estimates, tables, figures (written into the folder) and the gallery of one comparison."""
     gate, estimates = Gate.of(comparison), Estimates.of(comparison)
     invalid, found = gate.state == "failed", tables(comparison, estimates)
@@ -57,7 +58,7 @@ def build(comparison: Comparison, folder: Path, source: Source | None, suffix: s
             path.unlink(missing_ok=True)
         if drawn or name in found:
             blocks.append(Block(title, path if drawn else None, caption, found.get(name)))
-    gallery = collect(comparison, source)
+    gallery = collect(comparison, open_source)
     sheet = folder / f"gallery{suffix}.png"
     sheet.unlink(missing_ok=True)
     if gallery.hits or gallery.misses:
