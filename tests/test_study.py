@@ -39,6 +39,7 @@ def test_an_arm_is_changed_on_the_command_line():
     assert (arm.alpha, arm.saliency_weight, arm.divergence, arm.annotated) == (None, 3, "kl", 0.05)
     assert arm.name == "cyborg+saliency_weight=3+divergence=kl+annotated=0.05"
     assert "annotated 0.05" in arm.title
+    assert arms.load("cyborg+divergence_options={sizing: 'max'}").name == "cyborg+divergence_options=-sizing-max"
     scheduled = arms.load("cyborg+unguided_epochs=2").guide(torch.nn.Linear(2, 2))
     assert scheduled.weighting.schedule == sl.weighting.OffUntil(2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def load(spec: str) -> Arm:
     if not assignments:
         return arm
     title = ", ".join([arm.title, *(text.replace("=", " ").replace("_", " ") for text in assignments)])
-    named = replace(arm, name="+".join([path.stem, *assignments]).replace("/", "_"), title=title)
+    named = replace(arm, name=re.sub(r"[^\w+=.-]+", "-", "+".join([path.stem, *assignments])).strip("-"), title=title)
     return change(named, parse(assignments))
 
 
