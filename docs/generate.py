@@ -18,7 +18,8 @@ INTRODUCTIONS = {
     "by finite differences over every parameter, in train mode.",
     "divergences": "A divergence says how far a model's map is from a human's, one value per map.",
     **{
-        module.__name__.rpartition(".")[2]: inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
+        module.__name__.rpartition(".")[2]: f".. currentmodule:: {module.__name__}\n\n"
+        + inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
         for module in (sl.maps, sl.data, sl.metrics, sl.viz)
     },
 }

@@ -56,7 +56,7 @@ class SaliencyMetric(Metric, ABC):
 class MeanOverMaps(SaliencyMetric, ABC):
     """The mean of a value over all maps that have one, in all batches and processes.
 
-    Implement :meth:`measure`.
+    Implement ``measure``.
 
     Example:
         >>> class Peak(MeanOverMaps):

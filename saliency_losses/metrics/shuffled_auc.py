@@ -69,7 +69,7 @@ def shuffled_auc(
 class ShuffledAUC(SaliencyMetric):
     """The mean of :func:`shuffled_auc` over all maps, against the fixations on all other images of the epoch.
 
-    It keeps every map until :meth:`reset`, at the size of the fixations, which must be one for all images.
+    It keeps every map until ``reset``, at the size of the fixations, which must be one for all images.
 
     Args:
         sizing: How the model's map comes to the size of the fixations.
