@@ -187,7 +187,7 @@ def test_table_in_every_form():
     assert "<i>" not in table.html()
     assert "n&lt;o&gt;te" in table.html()
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table.rich())
+    console.print(table.rich(console.width))
     assert "0.5 ± 0.1" in console.export_text()
 
 

@@ -64,7 +64,7 @@ def print_tables(console: Console, results: Sequence[Result]) -> None:
         console.print(*gate.lines, sep="\n", markup=False)
         console.print(gate.verdict, style="bold white on red" if gate.state == "failed" else "bold", markup=False)
         for table in tables(comparison, Estimates.of(comparison)).values():
-            console.print(table.rich())
+            console.print(table.rich(console.width))
 
 
 def _about(comparisons: Sequence[Comparison], results: Sequence[Result], commands: Sequence[str]) -> dict[str, Any]:

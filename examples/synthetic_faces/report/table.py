@@ -75,16 +75,22 @@ class Table:
         writer.writerows({key: _harmless(value) for key, value in row.items()} for row in flat)
         return out.getvalue()
 
-    def rich(self) -> terminal.Table:
-        """For the terminal."""
-        shown = terminal.Table(title=Text(self.title), caption=Text(self.note), title_style="bold")
-        shown.title_justify = shown.caption_justify = "left"
+    def rich(self, width: int) -> terminal.Table:
+        """For a terminal of that many characters: as many of the columns as go in, three at least."""
+        rows = [row for _, row in self._rows()]
+        taken, columns = 1, 0
         for index, heading in enumerate(self.headings):
-            shown.add_column(Text(heading), justify="right" if index else "left", min_width=0 if index else 18)
-        for group, rows in self.groups.items():
+            taken += 3 + max([len(row[index].text) for row in rows] + [len(word) for word in heading.split()])
+            columns += taken <= width or index < 3
+        left_out = "" if columns == len(self.headings) else f" Not shown: {', '.join(self.headings[columns:])}."
+        shown = terminal.Table(title=Text(self.title), caption=Text(self.note + left_out), title_style="bold")
+        shown.title_justify = shown.caption_justify = "left"
+        for index, heading in enumerate(self.headings[:columns]):
+            shown.add_column(Text(heading), justify="right" if index else "left")
+        for group, grouped in self.groups.items():
             shown.add_row(Text(group, style="bold dim"))
-            for row in rows:
-                shown.add_row(*(Text(cell.text) for cell in row))
+            for row in grouped:
+                shown.add_row(*(Text(cell.text) for cell in row[:columns]))
         return shown
 
     def _rows(self) -> Iterator[tuple[str, tuple[Cell, ...]]]:

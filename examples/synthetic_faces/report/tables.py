@@ -65,8 +65,8 @@ def pairs(comparison: Comparison) -> Table | None:
     columns = {
         "AUC without fingerprint": "auc_fingerprint_free",
         "fingerprint removed: flips": "flip_rate_fingerprint",
-        "fingerprint removed: logit": "logit_change_fingerprint",
         "defect repaired: flips": "flip_rate_defect",
+        "fingerprint removed: logit": "logit_change_fingerprint",
         "defect repaired: logit": "logit_change_defect",
     }
     note = (
