@@ -28,7 +28,7 @@ class Plan:
     """
 
     scenes: int = 600
-    epochs: int = 8
+    epochs: int = 12
     batch: int = 32
     rate: float = 5e-3
     renders: int = 8

@@ -167,7 +167,7 @@ def demo(options: argparse.Namespace, console: Console) -> int:
     """A small sweep, and its report."""
     given = argparse.Namespace(
         **{**vars(options), "seeds": 1 if options.quick else options.seeds},
-        preset="small", plan=list(QUICK) if options.quick else [], networks=None, arms=list(DEMO), no_gate=False,
+        preset="small", plan=list(QUICK) if options.quick else [], networks=None, arms=list(DEMO[:2] if options.quick else DEMO), no_gate=False,
         data="rendered", fingerprint="outside", drawn="test",
     )  # fmt: skip
     return sweep(given, console) or report(given, console)
