@@ -22,7 +22,7 @@ def test_importing_loads_torch_alone():
     program = """
 import sys, torch
 before = set(sys.modules)
-import saliency_losses, saliency_losses.data
+import saliency_losses, saliency_losses.data, saliency_losses.viz
 saliency_losses.list_extractors(), saliency_losses.SaliencyGuidedLoss(torch.nn.Linear(1, 1))
 heavy = {"captum", "kornia", "torchvision", "triton", "matplotlib", "sklearn", "scipy", "PIL", "numpy.testing"}
 print(sorted({name.split(".")[0] for name in set(sys.modules) - before} & heavy))

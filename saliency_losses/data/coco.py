@@ -14,8 +14,6 @@ from saliency_losses.data.rows import Row
 
 __all__ = ["from_coco"]
 
-__all__ = ["from_coco"]
-
 
 def from_coco(
     annotations: str | os.PathLike[str],

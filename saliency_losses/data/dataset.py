@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,11 +16,10 @@ from saliency_losses.data.decoding import Decode
 from saliency_losses.data.errors import DataError
 from saliency_losses.data.reading import Reading, read_sample
 from saliency_losses.data.rows import Row
+from saliency_losses.data.transforming import Transform, check_transform, transformed
 from saliency_losses.maps.reading import check_size
 
 __all__ = ["SaliencyDataset", "Verified"]
-
-_KEYS = ("image", "target", "human_saliency", "annotated")
 
 
 class Verified(NamedTuple):
@@ -58,12 +57,12 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
             top of a module, so that workers can have it.
         decode_map: Likewise for maps.
         stretch_maps: Whether a map may have another aspect ratio than its image, and is stretched over it.
-        transform: From sample to sample.
+        transform: From sample to sample, such as a :class:`~saliency_losses.data.JointTransform`.
         cache_bytes: How many bytes of samples are kept decoded, before the transform; in every worker process anew.
 
     Raises:
         ValueError: Options that do not fit.
-        TypeError: The transform does not return a sample.
+        TypeError: The transform is torchvision's own, which leaves maps behind, or does not return a sample.
 
     Example:
         >>> import pathlib, tempfile
@@ -88,7 +87,7 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
         decode: Decode | None = None,
         decode_map: Decode | None = None,
         stretch_maps: bool = False,
-        transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        transform: Transform | None = None,
         cache_bytes: int = 0,
     ) -> None:
         if channels not in (1, 3):
@@ -101,7 +100,7 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
         self.classes = None if classes is None else tuple(classes)
         self.map_names = None if map_names is None else tuple(map_names)
         self.reading = Reading(None if size is None else check_size(size), channels, decode, decode_map, stretch_maps)
-        self.transform = transform
+        self.transform = check_transform(transform)
         self._cache = Cache(cache_bytes)
         count = 1 if self.map_names is None else len(self.map_names)
         for row in self.rows:
@@ -117,13 +116,7 @@ class SaliencyDataset(Dataset[dict[str, Any]]):
             raise IndexError(f"index {index} of a dataset with {len(self.rows)} samples.")
         index = index % len(self.rows)
         sample = self._cache.get(index, lambda: self._read(self.rows[index]))
-        if self.transform is None:
-            return sample
-        changed = self.transform(sample)
-        if not isinstance(changed, dict) or not all(key in changed for key in _KEYS):
-            found = list(changed) if isinstance(changed, dict) else type(changed).__name__
-            raise TypeError(f"transform must return a dict with {', '.join(_KEYS)}, got {found}.")
-        return changed
+        return sample if self.transform is None else transformed(self.transform, sample)
 
     def __repr__(self) -> str:
         return f"SaliencyDataset({len(self)} samples, {sum(any(row.annotated) for row in self.rows)} annotated)"

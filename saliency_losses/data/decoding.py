@@ -17,7 +17,7 @@ Decode: TypeAlias = Callable[[str], Any]
 """From a path to a picture of Pillow's, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W)."""
 
 _LUMA = (0.299, 0.587, 0.114)
-_COLOURED = 8.5 / 255.0
+_COLOURED, _BLACK = 8.5 / 255.0, 3.5 / 255.0
 
 
 def read_image(file: File, decode: Decode | None, channels: int) -> Tensor:
@@ -79,10 +79,11 @@ def read_map_file(file: File, decode: Decode | None) -> Tensor:
             f"{name} has values from {low:g} to {high:g}; a map lies in [0, 1]. Let decode_map= divide it by its "
             "largest value."
         )
-    if 0.0 < high < 1.5 / 255.0 and decode is None and torch.unique(values).numel() <= 2:
+    if low >= 0.0 and 0.0 < high < _BLACK:
         raise DataError(
-            f"{name} is black but for values of {high * 255:.2g} in 255: a mask of zeros and ones? Save it as 0 and "
-            "255, or pass decode_map= that returns it as bool."
+            f"{name} is black but for values up to {high * 255:.2g} in 255: a mask of zeros and ones, labels, bytes in "
+            "16 bits, or a density? Save its largest value as white, or pass decode_map= that returns bool, or floats "
+            "up to 1."
         )
     return values
 

@@ -37,8 +37,11 @@ class File:
         try:
             size = os.stat(self.path).st_size
         except OSError as error:
+            hint = (
+                " Its name holds a backslash: write / between folders." if "\\" in self.path and os.sep == "/" else ""
+            )
             raise DataError(
-                f"{name} is missing ({error.strerror}). Is the root {self.root!r} right? "
+                f"{name} is missing ({error.strerror}).{hint} Is the root {self.root!r} right? "
                 "dataset.verified() leaves out rows that cannot be read."
             ) from error
         if not os.path.isfile(self.path):

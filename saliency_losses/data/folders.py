@@ -8,7 +8,7 @@ from saliency_losses.data.dataset import SaliencyDataset
 from saliency_losses.data.errors import DataError
 from saliency_losses.data.files import File, check_folder
 from saliency_losses.data.labels import read_classes
-from saliency_losses.data.matching import MapFolder, list_files
+from saliency_losses.data.matching import MapFolder, check_shared, list_files
 from saliency_losses.data.rows import Row
 from saliency_losses.data.sources import MapFiles
 
@@ -60,6 +60,11 @@ def from_folders(
         raise DataError(f"images {base!r} holds no file that ends in one of {', '.join(suffixes)}; see suffixes=.")
     labels = read_classes([], classes or sorted({name.split(os.sep)[0] for name in names}))
     folder = None if maps is None else MapFolder.open(maps)
+    if folder is not None and os.path.commonpath([folder.folder, base]) == base:
+        raise DataError(
+            f"maps {folder.folder!r} lies in the folder of images {base!r}, so that maps would be images, too. Put it "
+            "beside that folder."
+        )
     found = [None if folder is None else folder.find(name, _where(base, name)) for name in names]
     if folder is not None:
         folder.check_any(found, names)
@@ -67,6 +72,7 @@ def from_folders(
         _row(name, file, base, labels.index(name.split(os.sep)[0], base))
         for name, file in zip(names, found, strict=True)
     ]
+    check_shared(rows, "Rename one of the images.")
     return SaliencyDataset(rows, classes=labels.classes, **options)
 
 

@@ -54,9 +54,14 @@ class KorniaJoint(nn.Module):
             A new dict with the same keys.
 
         Raises:
-            TypeError: Images or maps are no tensors, or the maps are not float.
+            TypeError: It is no batch, images or maps are no tensors, or the maps are not float.
             ValueError: The maps' size is not the images'.
         """
+        if not isinstance(batch, dict) or "images" not in batch:
+            got = f"the keys {sorted(map(str, batch))}" if isinstance(batch, dict) else type(batch).__name__
+            raise TypeError(
+                f"KorniaJoint takes a batch, a dict with 'images', got {got}; samples are for JointTransform."
+            )
         images, human = batch["images"], batch.get("human_saliency")
         _check(images, human)
         container: Any = self.augmentation

@@ -1,5 +1,6 @@
 """Names of classes as the integers that a loss takes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def read_classes(cells: Sequence[str], classes: Sequence[str] | None) -> Labels:
         classes: Names in the order of their integers.
 
     Raises:
-        DataError: The same name twice.
+        DataError: The same name twice, or numbers that are no classes: their order as text would not be theirs.
 
     Example:
         >>> read_classes(["dog", "cat", "dog"], None).classes, read_classes(["1", "0"], None).classes
@@ -62,9 +63,24 @@ def read_classes(cells: Sequence[str], classes: Sequence[str] | None) -> Labels:
         if isinstance(classes, str) or len(set(classes)) != len(classes):
             raise DataError(f"classes must be a list of different names, got {classes!r}.")
         return Labels(tuple(classes))
-    if all(_whole(cell) is not None for cell in cells if cell):
+    names = sorted({cell for cell in cells if cell})
+    others = [cell for cell in names if _whole(cell) is None]
+    if not others:
         return Labels(None)
-    return Labels(tuple(sorted({cell for cell in cells if cell})))
+    numbers = [cell for cell in names if _is_number(cell)]
+    if numbers:
+        raise DataError(
+            f"labels are numbers, such as {numbers[-1]!r}, but {others[0]!r} is not a class: expected 0, 1, ..., or "
+            f"{_IGNORED} to ignore the sample. If they are names, pass classes=, in the order of their integers."
+        )
+    return Labels(tuple(names))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _whole(cell: str) -> int | None:

@@ -1,13 +1,16 @@
 """Which map in a folder belongs to which image."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saliency_losses.data.errors import DataError
 from saliency_losses.data.files import File, check_folder
+from saliency_losses.data.rows import Row
+from saliency_losses.data.sources import MapFiles
 
-__all__ = ["MapFolder", "list_files"]
+__all__ = ["MapFolder", "check_shared", "list_files"]
 
 
 def list_files(folder: str) -> list[str]:
@@ -51,11 +54,13 @@ class MapFolder:
         folder: An absolute path.
         files: The maps' paths, relative to it.
         by_stem: Their paths by their path without suffix.
+        by_likeness: One of them by its path without suffix, whatever the case and the encoding of accents.
     """
 
     folder: str
     files: frozenset[str]
     by_stem: dict[str, list[str]]
+    by_likeness: dict[str, str]
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "MapFolder":
@@ -71,19 +76,24 @@ class MapFolder:
         by_stem: dict[str, list[str]] = {}
         for name in files:
             by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
-        return cls(path, frozenset(files), by_stem)
+        return cls(path, frozenset(files), by_stem, {_likeness(name): name for name in files})
 
     def find(self, name: str, where: str) -> File | None:
         """The map of this relative path, with another suffix if there is none with the same.
 
         Raises:
-            DataError: There are several with other suffixes.
+            DataError: There are several with other suffixes, or one whose name differs in what no reader sees.
         """
         matches = [name] if name in self.files else self.by_stem.get(os.path.splitext(name)[0], [])
         if len(matches) > 1:
             raise DataError(
                 f"{where}: several maps for {name!r}: {', '.join(map(repr, matches))} in {self.folder!r}. Keep one, or "
                 "name several in a table: from_csv."
+            )
+        if not matches and _likeness(name) in self.by_likeness:
+            raise DataError(
+                f"{where}: no map for {name!r}, but {self.by_likeness[_likeness(name)]!r} in {self.folder!r} differs "
+                "from it in upper and lower case, or in how accents are encoded. Rename one of them."
             )
         return File(os.path.join(self.folder, matches[0]), self.folder, where) if matches else None
 
@@ -99,3 +109,29 @@ class MapFolder:
                 f"{min(self.files)!r}, an image {images[0]!r}. Is it the right folder? Pass maps=None where there are "
                 "no maps."
             )
+
+
+def check_shared(rows: Sequence[Row], remedy: str) -> None:
+    """Refuse a map that two images of the same name would share.
+
+    Args:
+        rows: Of all images.
+        remedy: What to do about it.
+
+    Raises:
+        DataError: There is one.
+    """
+    taken: dict[str, Row] = {}
+    for row in rows:
+        for source in row.maps:
+            if isinstance(source, MapFiles):
+                first = taken.setdefault(source.files[0].path, row)
+                if first.image.path != row.image.path:
+                    raise DataError(
+                        f"{row.where} and {first.where}: {row.image.path!r} and {first.image.path!r} have the same "
+                        f"name, so that both would take the map {source.files[0].path!r}. {remedy}"
+                    )
+
+
+def _likeness(name: str) -> str:
+    return unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()

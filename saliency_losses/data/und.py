@@ -10,7 +10,7 @@ from saliency_losses.data.dataset import SaliencyDataset
 from saliency_losses.data.errors import DataError
 from saliency_losses.data.files import File, check_folder, locate
 from saliency_losses.data.labels import Labels, read_classes
-from saliency_losses.data.matching import MapFolder
+from saliency_losses.data.matching import MapFolder, check_shared
 from saliency_losses.data.rows import Row
 from saliency_losses.data.sources import MapFiles
 from saliency_losses.data.tables import read_lines
@@ -78,7 +78,10 @@ def from_und(
         row if file is None else replace(row, maps=(MapFiles(row.where, "mean", (file,)),))
         for row, file in zip(read, found, strict=True)
     ]
-    _check_shared(rows)
+    check_shared(
+        rows,
+        "Say which split has maps, maps_split=, or put the maps below the same folders as the images.",
+    )
     dataset = SaliencyDataset(rows, classes=classes, **options)
     return dataset if split is None else dataset.split(split)
 
@@ -101,22 +104,3 @@ def _row(cells: tuple[str, ...], where: str, base: str, labels: Labels) -> Row:
 def _map_of(row: Row, folder: MapFolder, base: str) -> File | None:
     relative = os.path.relpath(row.image.path, base)
     return folder.find(relative, row.where) or folder.find(os.path.basename(relative), row.where)
-
-
-def _check_shared(rows: Sequence[Row]) -> None:
-    """Refuse a map that two images of the same name would share.
-
-    Raises:
-        DataError: There is one.
-    """
-    taken: dict[str, Row] = {}
-    for row in rows:
-        for source in row.maps:
-            if isinstance(source, MapFiles):
-                first = taken.setdefault(source.files[0].path, row)
-                if first.image.path != row.image.path:
-                    raise DataError(
-                        f"{row.where} and {first.where}: {row.image.path!r} and {first.image.path!r} have the same "
-                        f"name, so that both would take the map {source.files[0].path!r}. Say which split has maps, "
-                        "maps_split=, or put the maps below the same folders as the images."
-                    )

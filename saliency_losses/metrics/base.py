@@ -86,7 +86,16 @@ class MeanOverMaps(SaliencyMetric, ABC):
             model: The model's maps, (B, \*s).
             human: What they are compared with, (B, \*S).
             annotated: Which samples count, (B,); all by default.
+
+        Raises:
+            TypeError: As the functional twin.
+            ValueError: As the functional twin, or ``annotated`` came in the place of human maps.
         """
+        if human is not None and human.ndim == 1:
+            raise ValueError(
+                f"{type(self).__name__} got human maps of shape {tuple(human.shape)}; which samples count is given by "
+                "keyword: annotated=."
+            )
         values = self.measure(model, human, annotated)
         there = ~values.isnan()
         setattr(self, self._sum, getattr(self, self._sum) + torch.where(there, values, 0.0).double().sum())

@@ -102,9 +102,19 @@ def read_pair(
 
 
 def read_fixations(name: str, model: Any, fixations: Any, annotated: Any, sizing: FixationSizing) -> Maps:
-    r"""Model maps at the size of the fixations, and how often each pixel was fixated; arguments as above."""
+    r"""Model maps at the size of the fixations, and how often each pixel was fixated; arguments as above.
+
+    Raises:
+        TypeError: As above.
+        ValueError: As above, or a count is not whole.
+    """
     check_fixation_sizing(sizing)
     exact, counts, rows = _both(name, model, fixations, annotated, _COUNTS)
+    if fixations.is_floating_point() and bool((counts != counts.round()).any()):
+        raise ValueError(
+            f"{name} counts fixations, but human_saliency holds fractions: a heat map is compared by cc, sim, kl or "
+            "spearman; saliency_losses.maps.fixations_to_counts makes counts of fixations."
+        )
     size = tuple(counts.shape[1:])
     exact = bring_to_size(exact, counts, None, sizing)[0] if sizing == "same" else to_size(exact, size, sizing)
     return Maps(exact.flatten(1), counts.flatten(1), rows, size, working_dtype(model, fixations))

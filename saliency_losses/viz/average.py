@@ -20,7 +20,7 @@ def average_map(
     r"""The mean of maps, each scaled to [0, 1] first so that none outweighs the others.
 
     Args:
-        maps: (N, h, w), as a tensor, an array or a list of (h, w).
+        maps: (N, h, w), as a tensor, an array or a list of (h, w), also of grey Pillow images.
         normalize: ``"minmax"`` scales each map, and leaves out flat ones, which say nothing; ``"none"`` takes maps
             that lie in [0, 1] as they are.
         annotated: (N,) bool: which maps there are; the others take no part.
@@ -36,8 +36,12 @@ def average_map(
         >>> average_map(torch.tensor([[[0.0, 2.0]], [[5.0, 5.0]], [[1.0, -1.0]]]))
         array([[0.5, 0.5]], dtype=float32)
     """
-    stacked = torch.stack([torch.as_tensor(one) for one in maps]) if isinstance(maps, list | tuple) else maps
-    values = read_saliency(stacked, "maps", len(stacked))
+    if len(maps) == 0:
+        raise ValueError("maps is empty; a mean needs at least one map.")
+    if isinstance(maps, list | tuple):
+        values = torch.cat([read_saliency(one, "maps", None) for one in maps])
+    else:
+        values = read_saliency(maps, "maps", len(maps))
     unit = scaled(values, normalize, "maps")
     counted = torch.ones(len(values), dtype=torch.bool)
     if annotated is not None:

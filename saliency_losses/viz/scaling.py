@@ -24,7 +24,7 @@ def read_saliency(saliency: Any, name: str, batch: int | None) -> Tensor:
     """Maps (B, h, w) out of (h, w), (1, h, w), (B, h, w) or (B, 1, h, w).
 
     Args:
-        saliency: A tensor or an array: float, uint8 (0..255) or bool.
+        saliency: A tensor or an array: float, uint8 (0..255) or bool; or a grey Pillow image.
         name: What the caller calls them.
         batch: How many images there are; ``None`` for one that is no batch.
 
@@ -32,7 +32,8 @@ def read_saliency(saliency: Any, name: str, batch: int | None) -> Tensor:
         TypeError: A dtype that does not fit.
         ValueError: A shape that does not fit, NaN or infinities.
     """
-    maps = read_maps(torch.as_tensor(saliency).detach().cpu(), name)
+    plain = np.array(saliency.convert("L")) if hasattr(saliency, "convert") else saliency
+    maps = read_maps(torch.as_tensor(plain).detach().cpu(), name)
     if not bool(maps.isfinite().all()):
         raise ValueError(f"{name} holds infinities.")
     shape = tuple(maps.shape)

@@ -137,3 +137,10 @@ def test_a_map_of_another_size_is_resampled(size, tmp_path):
     picture(tmp_path / "a.png", (60, 40))
     grey(tmp_path / "m.png", np.full((size[1], size[0]), 255))
     torch.testing.assert_close(rows(tmp_path)[0]["human_saliency"], torch.ones(40, 60))
+
+
+@pytest.mark.skipif(os.sep != "/", reason="separates folders there")
+def test_backslashes_are_named(tmp_path):
+    path = write(tmp_path / "rows.csv", "image,label\nfaces\\a.png,0\n")
+    with pytest.raises(DataError, match=r"is missing .* Its name holds a backslash: write / between folders"):
+        from_csv(path)[0]

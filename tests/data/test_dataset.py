@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from small_files import grey, picture, write
 from torch import nn
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 import saliency_losses as sl
 from saliency_losses.data import (
     AnnotatedBatchSampler,
     DataError,
     File,
+    JointTransform,
     MapFiles,
     Row,
     SaliencyDataset,
@@ -131,6 +133,21 @@ def test_the_cache_keeps_what_fits(table, monkeypatch):
     for other in (pickle.loads(pickle.dumps(dataset)), dataset.subset([0])):
         with pytest.raises(DataError, match="is missing"):
             other[0]
+
+
+@pytest.mark.parametrize("wrap", [lambda flip: flip, lambda flip: v2.Compose([flip]), nn.Sequential])
+def test_a_transform_that_would_leave_the_map_is_refused(wrap, table):
+    transform = wrap(v2.RandomHorizontalFlip(p=1.0))
+    with pytest.raises(TypeError, match=r"leave its map\. Wrap the pipeline: transform=.*JointTransform"):
+        from_csv(table, map_column="map", transform=transform)
+    dataset = from_csv(table, map_column="map")
+    dataset.transform = transform
+    with pytest.raises(TypeError, match=r"is torchvision's .*, which would move the image and leave its map"):
+        dataset[0]
+    with pytest.raises(TypeError, match="transform must be a callable from sample to sample, got 'flip'"):
+        from_csv(table, transform="flip")
+    flipped = from_csv(table, map_column="map", transform=JointTransform(v2.RandomHorizontalFlip(p=1.0)))[0]
+    assert torch.equal(flipped["human_saliency"].flip(1), from_csv(table, map_column="map")[0]["human_saliency"])
 
 
 def test_transforms_get_a_sample_and_give_one(table):
@@ -287,3 +304,29 @@ def test_folders_that_do_not_fit(tmp_path):
     picture(tmp_path / "images" / "loose.png")
     with pytest.raises(DataError, match=r"'loose.png' lies in no class's folder; expected .*/CLASS/loose.png"):
         from_folders(tmp_path / "images")
+
+
+def test_a_map_belongs_to_one_image(tmp_path):
+    for name in ("real/a.jpg", "real/a.png", "fake/b.png"):
+        picture(tmp_path / "images" / name)
+    grey(tmp_path / "maps" / "real" / "a.png", np.zeros((4, 6)))
+    with pytest.raises(DataError, match=r"^images/real/a.png and images/real/a.jpg: .* both would take the map .* Ren"):
+        from_folders(tmp_path / "images", tmp_path / "maps")
+
+
+@pytest.mark.parametrize("inside", ["", "maps"])
+def test_maps_are_no_images(inside, tmp_path):
+    picture(tmp_path / "real" / "a.png")
+    grey(tmp_path / "maps" / "real" / "a.png", np.zeros((4, 6)))
+    with pytest.raises(DataError, match=r"lies in the folder of images .*, so that maps would be images, too"):
+        from_folders(tmp_path, tmp_path / inside)
+
+
+@pytest.mark.parametrize(("image", "other"), [("A.png", "a.png"), ("\u00fc.jpg", "u\u0308.png")])
+def test_names_that_look_alike_are_not_taken_for_a_missing_map(image, other, tmp_path):
+    for name in (image, "b.png"):
+        picture(tmp_path / "images" / "real" / name)
+    for name in (other, "b.png"):
+        grey(tmp_path / "maps" / "real" / name, np.zeros((4, 6)))
+    with pytest.raises(DataError, match="differs from it in upper and lower case, or in how accents are encoded"):
+        from_folders(tmp_path / "images", tmp_path / "maps")

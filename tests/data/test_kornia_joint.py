@@ -275,3 +275,9 @@ def test_what_is_no_augmentation_is_refused(augmentation):
 def test_a_batch_that_cannot_move_is_refused(change, error, message):
     with pytest.raises(error, match=message):
         KorniaJoint(K.RandomHorizontalFlip())({**batch_at((20.0, 17.0)), **change})
+
+
+@pytest.mark.parametrize("batch", [{"image": torch.zeros(3, 4, 4)}, torch.zeros(1, 3, 4, 4)])
+def test_a_sample_is_no_batch(batch):
+    with pytest.raises(TypeError, match=r"takes a batch, a dict with 'images', got .*; samples are for JointTransform"):
+        KorniaJoint(K.RandomHorizontalFlip())(batch)

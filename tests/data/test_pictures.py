@@ -152,8 +152,16 @@ def test_coloured_maps_are_refused(tmp_path):
 
 def test_masks_of_zeros_and_ones_are_refused(tmp_path):
     grey(tmp_path / "mask.png", [[0, 1], [1, 0]])
-    with pytest.raises(DataError, match=r"black but for values of 1 in 255: a mask of zeros and ones\? Save it as 0"):
+    with pytest.raises(DataError, match=r"black but for values up to 1 in 255: a mask of zeros and ones, labels, byte"):
         map_of(tmp_path / "mask.png")
+    sixteen = np.array([[0, 120], [60, 255]], dtype=np.uint16)
+    Image.fromarray(sixteen).save(tmp_path / "16.png")
+    with pytest.raises(DataError, match=r"black but for values up to 0\.99 in 255: .* bytes in 16 bits"):
+        map_of(tmp_path / "16.png")
+    for decoded in (np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint8) * 3, np.full((20, 20), 1 / 400)):
+        with pytest.raises(DataError, match="pass decode_map= that returns bool, or floats up to 1"):
+            map_of(_placeholder(tmp_path), lambda _, decoded=decoded: decoded)
+    assert map_of(_placeholder(tmp_path), lambda _: np.array([[-1.0, 0.001]])).min() == -1.0
     grey(tmp_path / "empty.png", [[0, 0], [0, 0]])
     assert not map_of(tmp_path / "empty.png").any()
 

@@ -103,6 +103,22 @@ def test_labels_are_integers_or_names(tmp_path):
         from_csv(path, classes=["a", "a"])
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["0", "-1", "1"], "such as '1', but '-1' is not a class"),
+        (["0", "1", "nan"], "such as '1', but 'nan' is not a class"),
+        (["10", "2", "x"], "but 'x' is not a class: expected 0, 1, ..., or -100"),
+        (["0.5", "1"], r"'0\.5' is not a class: .* If they are names, pass classes="),
+    ],
+)
+def test_numbers_are_not_sorted_as_names(labels, message, tmp_path):
+    path = write(tmp_path / "rows.csv", "image,label\n" + "".join(f"{one}.png,{one}\n" for one in labels))
+    with pytest.raises(DataError, match=message):
+        from_csv(path)
+    assert from_csv(path, classes=labels).targets.tolist() == list(range(len(labels)))
+
+
 def test_same_label_in_other_words_is_the_same_label(tmp_path):
     assert len(from_csv(write(tmp_path / "rows.csv", "image,label\na,1\na,1.0\n"))) == 1
 

@@ -351,12 +351,12 @@ BAD[1, 0, 0] = torch.nan
         (lambda: M.InformationGain(baseline=1.0), TypeError, r"baseline must be a floating-point map \(\*S\) or None"),
         (lambda: M.InformationGain(baseline=-MAP[0]), ValueError, "baseline must be finite and not negative, and some"),
         (
-            lambda: M.information_gain(MAP, OTHER, baseline=OTHER),
+            lambda: M.information_gain(MAP, OTHER.round(), baseline=OTHER),
             ValueError,
             r"baseline must be one map of the size of the fixations \(3, 4\).*got \(2, 3, 4\)",
         ),
         (
-            lambda: M.shuffled_auc(MAP, OTHER, others=torch.rand(2, 4, 3)),
+            lambda: M.shuffled_auc(MAP, OTHER.round(), others=torch.ones(2, 4, 3)),
             ValueError,
             r"others must be counts at the size of the fixations \(3, 4\), got shape \(2, 4, 3\)",
         ),
@@ -382,3 +382,22 @@ def test_shuffled_auc_refuses_fixations_at_several_sizes():
         metric.update(*draw("shuffled_auc", 2, size))
     with pytest.raises(ValueError, match=r"must have one size, got \(4, 6\), \(6, 4\); make them by fixations_to_co"):
         metric.compute()
+
+
+def test_fixation_metrics_refuse_heat_maps():
+    heat = torch.tensor([[[0.0, 0.4, 1.0, 0.0]]])
+    for name in FIXATIONS:
+        with pytest.raises(
+            ValueError, match=f"{name} counts fixations, but human_saliency holds fractions: a heat map"
+        ):
+            values_of(name, ROW, heat)
+        there = values_of(name, ROW.repeat(2, 1, 1), torch.cat([heat.round(), heat]), torch.tensor([True, False]))
+        assert there[1].isnan()
+    assert M.nss(ROW, (heat > 0.5).to(torch.uint8) * 3) == M.nss(ROW, heat.round())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "shuffled_auc"])
+def test_annotated_is_not_taken_for_human_maps(name):
+    maps = draw(name, 2, (4, 5))
+    with pytest.raises(ValueError, match=r"got human maps of shape \(2,\); which samples count is given by keyword"):
+        M.create_metric(name).update(maps[0], torch.tensor([True, False]))
