@@ -1,8 +1,10 @@
 """The study: arms and their settings, measures on scores made by hand, and the commands."""
 
 import json
+import multiprocessing
 import re
 import shlex
+import time
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 import saliency_losses as sl
 from examples.synthetic_faces import __main__ as commands
 from examples.synthetic_faces import arm as arms
+from examples.synthetic_faces import jobs, settings
 from examples.synthetic_faces import plan as plans
-from examples.synthetic_faces import settings
+from examples.synthetic_faces.claim import Busy, claimed
 from examples.synthetic_faces.evaluate import align, measure
 from examples.synthetic_faces.results import Result
 from examples.synthetic_faces.study import load_results
@@ -197,3 +200,81 @@ def test_settings_know_their_types():
     with pytest.raises(ValueError, match="plan has epochs=True, expected int"):
         settings.changed(plans.Plan(), {"epochs": True})
     assert json.dumps(plans.Plan().__dict__)
+
+
+def test_a_training_belongs_to_one_process_at_a_time(tmp_path):
+    with claimed(tmp_path), pytest.raises(Busy, match="another process trains in"), claimed(tmp_path):
+        pass
+    with claimed(tmp_path):
+        pass
+
+
+def test_two_sweeps_share_a_folder(monkeypatch, tmp_path, capsys):
+    sweep = ["sweep", "--output", tmp_path, "--seeds", 1, "--no-gate", "--arms", "cross_entropy", "--processes", 1]
+    monkeypatch.setattr(commands, "run_all", lambda rest, *_: [_outcome(training) for training in rest])
+    (training,) = commands.planned(commands.parse([*map(str, sweep), *TINY]))
+    training.folder.mkdir(parents=True)
+    with claimed(training.folder):
+        assert main(monkeypatch, *sweep, *TINY) == 0
+        assert "Left to another process: cross_entropy" in capsys.readouterr().out
+        run = ["run", "--output", tmp_path, "--arm", "cross_entropy", *TINY]
+        assert main(monkeypatch, *run) == 2
+        assert "another process trains in" in capsys.readouterr().err
+    assert main(monkeypatch, *sweep, *TINY) == 0
+    result = training.folder / "result.json"
+    before = result.stat().st_mtime_ns
+    assert training.run(print) == training.folder
+    assert result.stat().st_mtime_ns == before, "what another process finished meanwhile is not done again"
+
+
+def _outcome(training):
+    try:
+        return training.run(lambda _: None)
+    except Busy as error:
+        return error
+
+
+class Sleeper:
+    """A job that outlasts the test."""
+
+    title, steps = "sleeper", 1
+
+    def run(self, report):
+        multiprocessing.Event().wait(25)
+
+
+def test_an_interrupted_sweep_ends_its_workers(monkeypatch, tmp_path, capsys):
+    def interrupt(futures, *_):
+        assert multiprocessing.active_children()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "_follow", interrupt)
+    monkeypatch.setattr(commands, "run_all", lambda rest, *others: jobs.run_all([Sleeper()] * 3, *others))
+    start = time.monotonic()
+    assert main(monkeypatch, "sweep", "--output", tmp_path, "--processes", 1, *TINY) == 130
+    assert time.monotonic() - start < 20
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not multiprocessing.active_children()
+
+
+def test_a_folder_that_cannot_be(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(monkeypatch, "sweep", "--output", tmp_path / "file" / "study", *TINY) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_two_arms_of_one_name(monkeypatch, tmp_path, capsys):
+    mine = tmp_path / "cyborg.yaml"
+    mine.write_text("extractor: cam\nalpha: 0.3\n")
+    assert main(monkeypatch, "sweep", "--output", tmp_path, "--arms", "cyborg", mine, *TINY) == 2
+    assert "two arms are called 'cyborg'" in capsys.readouterr().err
+
+
+def test_a_file_of_an_arm_survives_the_list(monkeypatch, tmp_path, capsys):
+    mine = tmp_path / "an arm.yaml"
+    mine.write_text("extractor: cam\nalpha: 0.3\n")
+    sweep = ["sweep", "--output", tmp_path / "my study", "--seeds", 1, "--no-gate", "--list", "--arms", mine, *TINY]
+    assert main(monkeypatch, *sweep) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    words = commands.parse(shlex.split(line)[3:])
+    assert (words.arm, words.output) == (str(mine), tmp_path / "my study")

@@ -147,3 +147,13 @@ def test_a_share_of_each_class_is_annotated(share, kept):
     assert batches.targets[batches.annotated].float().mean() == (
         0.5 if kept else pytest.approx(float("nan"), nan_ok=True)
     )
+
+
+def test_a_background_is_blurred_only_where_there_is_a_map():
+    source = RenderedSource(**SMALL)
+    sharp = source.training(arms.load("cross_entropy"), 1)
+    some = source.training(arms.load("background_blurred+annotated=0.5"), 1)
+    changed = (some.images != sharp.images).flatten(1).any(1)
+    assert changed.any()
+    assert not changed[~some.annotated].any()
+    assert changed.sum() > 0.6 * some.annotated.sum()

@@ -13,6 +13,7 @@ from rich.console import Console
 from . import arm as arms
 from . import plan as plans
 from . import settings, sources
+from .claim import Busy
 from .jobs import run_all
 from .sources import RenderedSource, Source
 from .study import Training, load_results
@@ -95,7 +96,11 @@ def planned(options: argparse.Namespace) -> list[Training]:
     """
     plan = settings.changed(plans.load(options.preset), settings.parse(options.plan))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    chosen = [arms.load(name) for name in dict.fromkeys(options.arms)]
+    chosen: list[arms.Arm] = []
+    for arm in map(arms.load, options.arms):
+        if any(arm.name == other.name and arm != other for other in chosen):
+            raise ValueError(f"two arms are called {arm.name!r} and would share a folder: rename a file")
+        chosen += [] if arm in chosen else [arm]
     trainings = []
     for network in options.networks or [plan.network]:
         own = replace(plan, network=network)
@@ -132,6 +137,10 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
     console.print(f"{len(trainings) - len(rest)} of {len(trainings)} trainings are finished.")
     results = run_all(rest, options.processes, console, "trainings") if rest else []
     failed = [(t, e) for t, e in zip(rest, results, strict=True) if isinstance(e, BaseException)]
+    busy = [training for training, error in failed if isinstance(error, Busy)]
+    failed = [(training, error) for training, error in failed if training not in busy]
+    for training in busy:
+        console.print(f"Left to another process: {training.title}", markup=False)
     for training, error in failed:
         console.print(f"FAILED: {training.title}: {type(error).__name__}: {error}", style="bold red", markup=False)
     return int(bool(failed))
@@ -178,9 +187,12 @@ def main() -> int:
     options, console = parse(None), Console(width=None if sys.stdout.isatty() else 120)
     try:
         return {"demo": demo, "run": run, "sweep": sweep, "report": report}[options.command](options, console)
-    except ValueError as error:
+    except (OSError, ValueError, FloatingPointError, Busy) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; the same command goes on from each training's last epoch", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -34,7 +35,7 @@ _messages: Any = None
 
 
 def run_all(jobs: Sequence[J], workers: int, console: Console, title: str) -> list[Any]:
-    """Runs every job, also when others fail.
+    """Runs every job, also when others fail. Whatever interrupts it, such as Ctrl-C, ends the workers at once.
 
     Returns:
         Their results in the same order; the exception of a job that failed.
@@ -49,7 +50,12 @@ def run_all(jobs: Sequence[J], workers: int, console: Console, title: str) -> li
         Progress(*columns, console=console) as progress,
     ):
         futures = [pool.submit(_run, job) for job in jobs]
-        _follow(futures, messages, progress, title, sum(job.steps for job in jobs))
+        try:
+            _follow(futures, messages, progress, title, sum(job.steps for job in jobs))
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
     return [future.exception() or future.result() for future in futures]
 
 
@@ -82,6 +88,7 @@ def _follow(futures: list[Future[Any]], messages: Any, progress: Progress, title
 def _prepare(messages: Any) -> None:
     global _messages
     _messages = messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoint import write
+
 Array = NDArray[Any]
 KINDS = ("scores", "maps")
 
@@ -52,11 +54,10 @@ class Result:
     def save(self, folder: Path) -> None:
         """Writes both files; ``result.json`` last and at once, so that where it exists all is there."""
         arrays = {f"{kind}/{key}": value for kind in KINDS for key, value in getattr(self, kind).items()}
-        np.savez_compressed(folder / "arrays.npz", **arrays)
         plain = {key: value for key, value in vars(self).items() if key not in KINDS}
-        draft = folder / "result.json.part"
-        draft.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-        draft.replace(folder / "result.json")
+        text = json.dumps(plain, indent=1) + "\n"
+        write(folder / "arrays.npz", lambda file: np.savez_compressed(file, **arrays))
+        write(folder / "result.json", lambda file: file.write(text.encode()))
 
     @classmethod
     def load(cls, folder: Path) -> Result:

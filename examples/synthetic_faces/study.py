@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import distributed, networks
+from .claim import claimed
 from .evaluate import evaluate
 from .results import Result
 from .sources import Source
-from .train import train
+from .train import Trained, train
 from .trial import Trial
 
 
@@ -61,14 +63,24 @@ class Training:
 
         Returns:
             The folder; None in the other processes.
+
+        Raises:
+            Busy: Another process is at it.
         """
         start = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with distributed.joined():
-            trained = train(self.trial, self.source, self.folder, report=report)
-            first = distributed.rank() == 0
-        if not first:
-            return None
+        with ExitStack() as held:
+            with distributed.joined():
+                first = distributed.rank() == 0
+                if first:
+                    held.enter_context(claimed(self.folder))
+                done = distributed.from_first(lambda: self.finished)
+                trained = None if done else train(self.trial, self.source, self.folder, report=report)
+            if first and trained is not None:
+                self._measure(trained, start)
+        return self.folder if first else None
+
+    def _measure(self, trained: Trained, start: float) -> None:
         arm, plan = self.trial.arm, self.trial.plan
         compared = networks.explained(arm, plan).guide(trained.guided.model)
         metrics, scores, maps = evaluate(compared, self.source)
@@ -77,7 +89,6 @@ class Training:
         Result(
             arm.name, arm.title, plan.network, self.trial.seed, settings, metrics, trained.epochs, scores, maps, seconds
         ).save(self.folder)
-        return self.folder
 
 
 def _differing(found: object, wanted: object, path: str = "") -> list[str]:

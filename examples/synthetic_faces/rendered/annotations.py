@@ -22,7 +22,7 @@ def human_maps(
 def one_map(traits: Traits, defects: Defects, fake: bool, size: int, rng: torch.Generator) -> Tensor:
     """Marks the defects of a fake, or eyes and mouth of an authentic face, with soft strokes.
 
-    Strokes are displaced and of varying size, some are forgotten, and sometimes one marks nothing.
+    Strokes are displaced and of varying size, some are forgotten, though never all, and some mark what is no defect.
 
     Returns:
         Maps (N, S, S) in [0, 1].

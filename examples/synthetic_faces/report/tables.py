@@ -11,7 +11,14 @@ from .statistics import Estimate, Resampled, Resampling, authentic, unseen
 from .table import Cell, Table
 
 ABSENT = Cell("-")
-FORMS = {"auc": "{:.3f}", "flip": "{:.2f}", "logit": "{:+.1f}", "alignment": "{:.2f}"}
+FORMS = {
+    "auc": "{:.3f}",
+    "flip": "{:.2f}",
+    "called": "{:.2f}",
+    "authentic": "{:.2f}",
+    "logit": "{:+.1f}",
+    "alignment": "{:.2f}",
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,17 @@ def pairs(comparison: Comparison) -> Table | None:
         "defect repaired: flips": "flip_rate_defect",
         "fingerprint removed: logit": "logit_change_fingerprint",
         "defect repaired: logit": "logit_change_defect",
+        "fakes called fake": "called_fake/training/training",
+        "authentic called fake": "authentic_called_fake",
     }
     note = (
         "Pairs of renders of the same face: the share of decisions that flip at the network's own threshold, and how "
         "far its logit moves. A network that decides by the defect has small numbers where the fingerprint is removed "
-        "and large ones where the defect is repaired. Logits of different arms differ in scale."
+        "and large ones where the defect is repaired; one that calls everything fake, or nothing, flips nowhere, which "
+        "the last two columns show. Logits of different arms differ in scale."
     )
-    return _measures("Paired renders", columns, comparison, note)
+    paired = any(row.values("flip_rate_fingerprint") for row in comparison.rows)
+    return _measures("Paired renders", columns, comparison, note) if paired else None
 
 
 def alignment(comparison: Comparison) -> Table | None:

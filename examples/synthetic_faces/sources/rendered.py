@@ -89,7 +89,9 @@ class RenderedSource(Source):
             human = sl.maps.blur(human, arm.map_blur * human.shape[-1])
         if arm.background_blur:
             images = blurred_background(images, human, arm.background_blur, rng)
-        return TensorBatches(images, faces.targets, human, _share(faces.targets, arm.annotated, rng))
+        annotated = _share(faces.targets, arm.annotated, rng)
+        images = torch.where(annotated[:, None, None, None], images, faces.images)
+        return TensorBatches(images, faces.targets, human, annotated)
 
     def validation(self) -> TensorBatches:
         """See :meth:`Source.validation`."""
