@@ -145,7 +145,7 @@ def test_every_kind_of_network_compiles(name, net):
     [
         pytest.param({"layer": "1"}, marks=pytest.mark.slow),
         {"layer": "0", "batch_statistics": "coupled"},
-        {"layer": "2", "relu": True, "score": "contrast"},
+        pytest.param({"layer": "2", "relu": True, "score": "contrast"}, marks=pytest.mark.slow),
         pytest.param({"layer": "2", "score": "cross_entropy"}, marks=pytest.mark.slow),
     ],
 )
