@@ -22,6 +22,7 @@ from .trial import Trial
 PROGRAM = "python -m examples.synthetic_faces"
 FIRST_SEED = 100
 COMMANDS = "commands.txt"
+OUTPUT = Path("runs/synthetic_faces")
 SMALL = (
     "cross_entropy",
     "cross_entropy_7x",
@@ -53,7 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         command.add_argument(
             "--output",
             type=Path,
-            default=Path("runs/synthetic_faces"),
+            default=OUTPUT,
             help="the study's folder (default: %(default)s)",
         )
     for command in (demo, sweep):
@@ -174,11 +175,12 @@ def report(options: argparse.Namespace, console: Console) -> int:
 
 def demo(options: argparse.Namespace, console: Console) -> int:
     """A small sweep, and its report."""
-    given = argparse.Namespace(
-        **{**vars(options), "seeds": 1 if options.quick else options.seeds},
-        preset="small", plan=list(QUICK) if options.quick else [], networks=None, arms=list(DEMO[:2] if options.quick else DEMO), no_gate=False,
-        data="rendered", fingerprint="outside", drawn="test",
-    )  # fmt: skip
+    given = argparse.Namespace(**vars(options), preset="small", plan=[], networks=None, arms=list(DEMO), no_gate=False)
+    given.data, given.fingerprint, given.drawn = "rendered", "outside", "test"
+    if options.quick:
+        given.seeds, given.plan, given.arms = 1, list(QUICK), list(DEMO[:2])
+        if options.output == OUTPUT:
+            given.output = OUTPUT.with_name(f"{OUTPUT.name}_quick")
     return sweep(given, console) or report(given, console)
 
 
