@@ -16,8 +16,8 @@ from .generators import Generator
 
 SIZE = 48
 CHUNK = 100
-Place = Literal["outside", "face", "none"]
-"""Where generators leave their fingerprint: in background and hair, on the face, or nowhere."""
+Place = Literal["outside", "face", "marked", "none"]
+"""Where generators leave their fingerprint: in background and hair, on the face, where people mark, or nowhere."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ def render(
         shown = defects if fake and defective else defects.removed()
         images, outside, face = draw(traits, shown, size)
         images = _photograph(images, cameras)
+        human = human_maps(traits, defects, fake, size, streams[3])
         if fake and generator is not None and place != "none":
-            images = images + (outside if place == "outside" else face)[:, None] * generator.fingerprint(size)
+            where = {"outside": outside, "face": face, "marked": human}[place]
+            images = images + where[:, None] * generator.fingerprint(size)
         noise = torch.tensor([cameras[i % len(cameras)].noise for i in range(n)])
         images = images + noise[:, None, None, None] * torch.randn(images.shape, generator=streams[2])
-        human = human_maps(traits, defects, fake, size, streams[3])
         targets = torch.full((n,), int(fake))
         parts.append(Faces(images.clamp(0.0, 1.0), targets, human, parts_masks(traits, size), face))
     return Faces(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Faces)))

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", choices=("rendered", "und"), default="rendered", help="(default: %(default)s)")
     group.add_argument(
         "--fingerprint",
-        choices=("outside", "face", "none"),
+        choices=("outside", "face", "marked", "none"),
         default="outside",
         help="where rendered generators leave theirs; none: the training generator leaves none (default: %(default)s)",
     )
