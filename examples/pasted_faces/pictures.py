@@ -55,7 +55,8 @@ def draw_gallery(path: Path, arms: list[Arm], results: list[dict[str, Any]]) -> 
     scenes = gallery(first[arms[0].name]["seed"])
     count = len(scenes.targets)
     figure = Figure(figsize=(1.32 * (len(arms) + 2) + 0.9, 1.5 * count + 0.7), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     grid = figure.subplots(count, len(arms) + 2, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for axis, title in zip(grid[0], ("test scene", "human map", *(arm.title for arm in arms)), strict=True):
         axis.set_title("\n".join(textwrap.wrap(title, 15)), fontsize=9, fontweight="bold", va="bottom", color=INK)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import mean
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torch.utils.data import Dataset
 
 import saliency_losses as sl
 
 from .results import Array
-from .sources import Batch, Source
+from .sources import Batch, Batches, Source
 
 BATCH, GALLERY, OCCLUDED = 100, 4, 20
 """Images at a time; images of a group whose maps are kept; images of a class that are occluded."""
@@ -69,7 +67,7 @@ def align(maps: Tensor, human: Tensor) -> tuple[float, float]:
     return float(own.mean()), float(other.mean())
 
 
-def compare_maps(guided: sl.SaliencyGuidedLoss, annotated: Dataset[Batch]) -> tuple[dict[str, float], dict[str, Array]]:
+def compare_maps(guided: sl.SaliencyGuidedLoss, annotated: Batches) -> tuple[dict[str, float], dict[str, Array]]:
     """Alignment with the human maps, class by class, of the arm's own map and of occlusion; and the average maps."""
     occlusion = sl.SaliencyGuidedLoss(guided.model, sl.extractors.Occlusion(), alpha=1.0).eval()
     explained = [(batch, guided.explain(batch["images"], batch["targets"])) for batch in _batches(annotated, guided)]
@@ -117,12 +115,11 @@ def evaluate(
     return metrics, scores, maps
 
 
-def _batches(dataset: Dataset[Batch], guided: sl.SaliencyGuidedLoss, limit: int | None = None) -> Iterator[Batch]:
+def _batches(dataset: Batches, guided: sl.SaliencyGuidedLoss, limit: int | None = None) -> Iterator[Batch]:
     """The data set's first images in order, on the network's device and in its precision."""
     weight = next(guided.model.parameters())
-    data: Any = dataset
-    count = len(data) if limit is None else min(limit, len(data))
+    count = len(dataset) if limit is None else min(limit, len(dataset))
     for start in range(0, count, BATCH):
-        batch = data.__getitems__(range(start, min(start + BATCH, count)))
+        batch = dataset.__getitems__(range(start, min(start + BATCH, count)))
         moved = {key: value.to(weight.device) for key, value in batch.items()}
         yield {**moved, "images": moved["images"].to(weight.dtype, memory_format=torch.channels_last)}

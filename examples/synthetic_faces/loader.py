@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from .sources.base import Batch
+from .sources.base import Batch, Batches
 
 
 def seed_of(*numbers: int) -> int:
@@ -22,7 +22,7 @@ def seed_everything(seed: int) -> None:
     """Seeds what data sets and networks may draw from."""
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (other libraries draw from it)
+    np.random.seed(seed)  # other libraries draw from it
 
 
 def shuffled(count: int, batch: int, seed: int) -> list[list[int]]:
@@ -47,7 +47,7 @@ def share(batches: list[list[int]], rank: int, ranks: int) -> list[list[int]]:
 
 
 def load(
-    dataset: Dataset[Batch],
+    dataset: Batches,
     batches: Sequence[list[int]],
     device: torch.device,
     dtype: torch.dtype,

@@ -70,14 +70,16 @@ def changed(instance: T, settings: dict[str, Any], fixed: Collection[str] = ()) 
     Raises:
         ValueError: A setting is unknown, of the wrong type or out of range.
     """
-    kind: Any = type(instance)
+    given: Any = instance
+    kind: Any = type(given)
     hints = {f.name: get_type_hints(kind)[f.name] for f in fields(kind) if f.name not in fixed}
     for key, value in settings.items():
         if key not in hints:
             raise ValueError(f"{kind.__name__.lower()} has no setting {key!r}{_meant(str(key), list(hints))}")
         if not _fits(value, hints[key]):
             raise ValueError(f"{kind.__name__.lower()} has {key}={value!r}, expected {_spelt(hints[key])}")
-    return replace(instance, **settings)  # type: ignore[type-var]
+    made: T = replace(given, **settings)
+    return made
 
 
 def _fits(value: Any, hint: Any) -> bool:

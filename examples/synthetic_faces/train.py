@@ -83,7 +83,7 @@ def train(
         return Trained(guided.eval(), found["log"])
 
     training, validation = source.training(arm, seed), source.validation()
-    images: int = len(training)  # type: ignore[arg-type]
+    images = len(training)
     check(arm, plan, images, ranks)
     example = next(load(training, [list(range(plan.batch // ranks))], device, dtype))
     loss: nn.Module = MapHead(guided, arm.head_weight, example["images"]) if arm.head_weight else guided
@@ -98,7 +98,7 @@ def train(
     log, best = found.get("log", []), found.get("best")
 
     compared = networks.explained(arm, plan).guide(guided.model)
-    shown = next(load(validation, [spread(len(validation), IMAGES)], device, dtype))  # type: ignore[arg-type]
+    shown = next(load(validation, [spread(len(validation), IMAGES)], device, dtype))
 
     call = compiled(loss, guided, example) if plan.compiled else loss
     call = distributed.wrapped(call, device) if ranks > 1 else call

@@ -7,12 +7,13 @@ from examples.synthetic_faces.networks import input_size
 from examples.synthetic_faces.plan import Plan
 
 from . import und_layout
-from .base import Batch, Source
+from .base import Batch, Batches, Source
 from .rendered import RenderedSource
 from .und import UndSource
 
 __all__ = [
     "Batch",
+    "Batches",
     "RenderedSource",
     "Source",
     "UndSource",

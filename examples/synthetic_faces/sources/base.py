@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -13,23 +14,31 @@ Batch = dict[str, Any]
 """The keywords of a guided step: images, targets, human_saliency and annotated."""
 
 
-class Source(ABC):
-    """Training, validation and test images.
-
-    Each data set gives whole batches: ``dataset.__getitems__(indices)`` is a :data:`Batch`, which costs a rendered one
-    a single indexing.
-    """
+class Batches(Dataset[Batch], ABC):
+    """A data set that gives whole batches, which costs one in memory a single indexing."""
 
     @abstractmethod
-    def training(self, arm: Arm, seed: int) -> Dataset[Batch]:
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples of these indices."""
+
+
+class Source(ABC):
+    """Training, validation and test images."""
+
+    @abstractmethod
+    def training(self, arm: Arm, seed: int) -> Batches:
         """What the arm is trained on: its share of maps, of its kind, on as many images as it gets."""
 
     @abstractmethod
-    def validation(self) -> Dataset[Batch]:
+    def validation(self) -> Batches:
         """Images of the training generator that no network is trained on."""
 
     @abstractmethod
-    def tests(self) -> dict[str, Dataset[Batch]]:
+    def tests(self) -> dict[str, Batches]:
         """Test images by group.
 
         Groups are named "authentic/<source>", "unseen/<generator>" and "training/<generator>"; "paired/<state>" holds
@@ -37,7 +46,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def annotated(self) -> Dataset[Batch] | None:
+    def annotated(self) -> Batches | None:
         """Images with human maps to compare the network's with, if possible such as no network is trained on."""
 
     @property

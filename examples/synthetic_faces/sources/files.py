@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 import saliency_losses as sl
 from examples.synthetic_faces.arm import Arm
 from saliency_losses.data import SaliencyDataset, collate
 
-from .base import Batch
+from .base import Batch, Batches
 from .maps import arrange, blurred_background
 
 
-class FileBatches(Dataset[Batch]):
+class FileBatches(Batches):
     """Samples read when they are asked for, a batch at a time, with what an arm changes of them.
 
     Args:

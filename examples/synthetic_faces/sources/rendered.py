@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 import saliency_losses as sl
 from examples.synthetic_faces.arm import Arm
 from examples.synthetic_faces.rendered import cameras, generators
 from examples.synthetic_faces.rendered.render import Faces, Place, render
 
-from .base import Batch, Source
+from .base import Batch, Batches, Source
 from .maps import arrange, blurred_background
 
 VALIDATION_SEED = 80_000
@@ -32,7 +31,7 @@ PAIRED: dict[str, tuple[bool, bool]] = {
 """Whether a state of the training generator's fakes keeps the fingerprint, and the defect."""
 
 
-class TensorBatches(Dataset[Batch]):
+class TensorBatches(Batches):
     """Samples that lie in memory, given a batch at a time."""
 
     def __init__(self, images: Tensor, targets: Tensor, human: Tensor, annotated: Tensor) -> None:
@@ -97,7 +96,7 @@ class RenderedSource(Source):
         """See :meth:`Source.validation`."""
         return whole(_both(self.held_back, VALIDATION_SEED, self.fingerprint))
 
-    def tests(self) -> dict[str, Dataset[Batch]]:
+    def tests(self) -> dict[str, Batches]:
         """See :meth:`Source.tests`."""
         return {name: whole(faces) for name, faces in _tests(self.test, self.fingerprint, self.drawn).items()}
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from examples.synthetic_faces.arm import Arm
 from saliency_losses.data import Row, SaliencyDataset, from_und
 
-from .base import Batch, Source
+from .base import Batches, Source
 from .files import FileBatches, class_means
 from .maps import arrange
 from .und_layout import Layout
@@ -57,9 +56,9 @@ class UndSource(Source):
         """See :meth:`Source.validation`."""
         return FileBatches(self._readable(self._held_out(self.layout.validation)))
 
-    def tests(self) -> dict[str, Dataset[Batch]]:
+    def tests(self) -> dict[str, Batches]:
         """See :meth:`Source.tests`."""
-        groups: dict[str, Dataset[Batch]] = {}
+        groups: dict[str, Batches] = {}
         for name, table in self.layout.tests.items():
             samples = self._readable(self._held_out(table))
             kinds = ("authentic", "training" if name in self.layout.training_sets else "unseen")
